@@ -1,0 +1,134 @@
+"""The consumer: Kafka -> codec -> race -> telemetry."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from streamil.experiment import Experiment
+from streamil.kafka import TopicReader
+from streamil.race import Race
+from streamil.results import standings, strict, summary, write_results
+from streamil.telemetry.metrics import RaceMetrics
+from streamil.telemetry.server import Server
+from streamil_consumer.intake import Intake
+
+POLL_RECORDS = 256
+LAG_EVERY_SECONDS = 1.0
+
+
+def consume(experiment: Experiment, *, until: int | None = None, out: Path | None = None, metrics: str | None = None,
+            stay: bool = False, stop: threading.Event | None = None,
+            tell: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """Learn from the experiment's topic until so many samples are taken in, or for ever.
+
+    Parameters
+    ----------
+    experiment
+        What to learn, and where from.
+    until
+        Samples to take in before it ends by itself; None: go on until `stop`.
+    out
+        Folder for `summary.json` and `curve.parquet`, written at the end.
+    metrics
+        Address of metrics and page instead of the file's; port 0 takes a free one.
+    stay
+        Keep serving metrics and page after the end, until `stop`.
+    stop
+        Set from outside to end it: what was begun is finished, results are written.
+    tell
+        Takes one line about each event.
+
+    Returns
+    -------
+    dict
+        What `summary.json` holds.
+
+    Raises
+    ------
+    StreamilError
+        What is wrong and what to do, in one line.
+    """
+    experiment.require_topic_names()
+    stop = stop or threading.Event()
+    telemetry = RaceMetrics()
+    race = Race(experiment, lock=telemetry.lock, timed=telemetry.timed)
+    telemetry.watch(race)
+    view = View(race, telemetry)
+    address = metrics or experiment.service.metrics
+    with closing(Server(address, telemetry, view.status, lambda: view.state == "learning")) as server:
+        tell(f"metrics and page at {server.url}/")
+        with TopicReader(experiment.kafka, experiment.topic, group=experiment.name) as reader:
+            tell(f"learning from topic {experiment.topic} at {experiment.kafka.bootstrap_servers}, "
+                 f"from offset {reader.position}, with fresh weights")
+            if reader.position > 0 and experiment.kafka.start == "earliest":
+                tell(f"records before offset {reader.position} are no longer in the log")
+            view.state = "learning"
+            _learn(reader, Intake(race, telemetry), race, view, until, stop)
+            reader.commit()
+        view.state = "stopped" if stop.is_set() else "done"
+        result = summary(race) if out is None else write_results(race, out)
+        tell(f"{view.state} after {race.samples} samples" + (f"; results in {out}" if out else ""))
+        if stay and not stop.is_set():
+            tell(f"still serving {server.url}/ until Ctrl-C")
+            stop.wait()
+    return result
+
+
+def _learn(reader: TopicReader, intake: Intake, race: Race, view: View, until: int | None,
+           stop: threading.Event) -> None:
+    asked = 0.0
+    while not stop.is_set() and (until is None or race.samples < until):
+        if time.monotonic() - asked > LAG_EVERY_SECONDS:
+            asked, view.lag = time.monotonic(), reader.lag()
+            reader.commit()
+        for message in reader.poll(POLL_RECORDS):
+            before = race.samples
+            intake.take(message, None if until is None else until - before)
+            view.learned(message.offset + 1, message.timestamp_ms / 1000, race.samples - before)
+            if stop.is_set() or (until is not None and race.samples >= until):
+                break
+
+
+class View:
+    """What the consumer shows of itself while it runs."""
+
+    def __init__(self, race: Race, telemetry: RaceMetrics) -> None:
+        self.state = "starting"
+        self.lag: int | None = None
+        self.offset: int | None = None
+        self._race, self._telemetry = race, telemetry
+        self._marks: list[tuple[float, int]] = []
+        telemetry.lag, telemetry.offset = (lambda: self.lag), (lambda: self.offset)
+
+    def learned(self, offset: int, sent: float, samples: int) -> None:
+        """Note that a record has been dealt with."""
+        now = time.time()
+        self.offset = offset
+        if samples:
+            self._telemetry.observe_latency(sent, now, samples)
+        if not self._marks or now - self._marks[-1][0] >= 0.5:
+            self._marks = [*self._marks[-10:], (now, self._race.samples)]
+
+    def _rate(self) -> float:
+        if self.state != "learning" or len(self._marks) < 2:
+            return 0.0
+        (start, before), (end, after) = self._marks[0], self._marks[-1]
+        return (after - before) / (end - start) if time.time() - end < 5 else 0.0
+
+    def status(self) -> dict[str, Any]:
+        """Return what `/status.json` shows; called from another thread."""
+        race = self._race
+        with self._telemetry.lock:
+            comparisons = [{"challenger": pair[0], "baseline": pair[1], **comparison.summary()}
+                           for pair, comparison in race.comparisons.items()]
+            return {
+                "experiment": race.experiment.name, "topic": race.experiment.topic, "state": self.state,
+                "samples": race.samples, "samples_per_second": self._rate(), "segment": race.segment,
+                "offset": self.offset, "lag": self.lag, "rejected": sum(race.rejected.values()),
+                "repeats": self._telemetry.repeats, "arms": standings(race), "comparisons": strict(comparisons),
+            }

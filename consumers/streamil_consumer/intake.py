@@ -1,0 +1,123 @@
+"""From one message of a topic to the race: what it says of itself is checked, what cannot be used is counted."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamil.codec import cast, decode
+from streamil.errors import CodecError, StreamMismatch
+from streamil.kafka import Message
+from streamil.race import Race
+from streamil.samples import Records
+from streamil.telemetry.metrics import RaceMetrics
+
+LONGEST_ORDINAL = 18
+"""Digits of an ordinal: more would not fit 64 bits."""
+
+
+class Intake:
+    """Feeds messages to a race, each sample once.
+
+    Records of a streamil producer carry the ordinal of their first sample and the hash of their stream: samples taken
+    in before are skipped and counted, a gap or another stream is an error. On a topic that others fill the ordinal
+    counts what arrives. Which of the two a topic is, its first record decides.
+
+    Attributes
+    ----------
+    next_ordinal
+        Ordinal of the next sample to take in; None before the first record.
+    """
+
+    def __init__(self, race: Race, metrics: RaceMetrics) -> None:
+        self._race, self._metrics = race, metrics
+        self.next_ordinal: int | None = None
+        self._numbered: bool | None = None
+
+    def take(self, message: Message, room: int | None = None) -> None:
+        """Decode a message and feed its new samples, at most `room` of them; a bad record or sample is counted.
+
+        Raises
+        ------
+        StreamMismatch
+            When the record belongs to another stream, or samples between it and the record before are missing.
+        """
+        try:
+            first, count = self._numbers(message)
+        except CodecError as error:
+            self._race.rejected[error.reason] += 1
+            return
+        try:
+            records = self._decode(message)
+        except CodecError as error:
+            self._race.rejected[error.reason] += 1
+            self._advance(message, first, count or 1)
+            return
+        start, known = self._advance(message, first, len(records) + len(records.rejected))
+        fresh = int(np.searchsorted(records.places, known))
+        self._metrics.repeats += fresh
+        for rejected in records.rejected:
+            if rejected.index >= known:
+                self._race.rejected[rejected.reason] += 1
+        self._feed(records[fresh:], start + records.places[fresh:], room)
+
+    def _feed(self, records: Records, ordinals: NDArray[np.int64], room: int | None) -> None:
+        """Feed the samples; where only `room` are wanted, as many as are needed to take so many in."""
+        before = self._race.samples
+        while len(records):
+            size = len(records) if room is None else min(len(records), room - (self._race.samples - before))
+            if size <= 0:
+                return
+            self._race.feed(records[:size], ordinals[:size])
+            records, ordinals = records[size:], ordinals[size:]
+
+    def _decode(self, message: Message) -> Records:
+        if message.value is None:
+            raise CodecError("null", "the record has no value")
+        records = decode(message.value)
+        dtype = message.headers.get("streamil-dtype")
+        return cast(records, dtype.decode("ascii", "replace")) if dtype is not None else records
+
+    def _numbers(self, message: Message) -> tuple[int | None, int | None]:
+        """Return the ordinal of the record's first sample and its number of samples, or None on a topic of others."""
+        stream, first, count = (message.headers.get(f"streamil-{name}") for name in ("stream", "seq", "count"))
+        numbered = stream is not None and first is not None
+        if self._numbered is None:
+            self._numbered = numbered
+        if numbered != self._numbered:
+            raise CodecError("foreign", "the record is numbered and its topic is not, or the other way round")
+        if stream is None or first is None:
+            return None, None
+        own = self._race.experiment.stream_hash
+        if stream != own.encode():
+            raise StreamMismatch(
+                f"topic {self._race.experiment.topic}, offset {message.offset}: the record belongs to another stream "
+                f"({stream[:32].decode('ascii', 'replace')!r}; this file's is {own!r}): source, seed or regimes "
+                f"differ; use another stream.topic, or the file that it was published from")
+        return _ordinal(first), None if count is None else _ordinal(count)
+
+    def _advance(self, message: Message, first: int | None, size: int) -> tuple[int, int]:
+        """Return the ordinal of the record's first sample, and how many of its samples were taken in before.
+
+        Raises
+        ------
+        StreamMismatch
+            When samples between this record and the one before are missing.
+        """
+        expected = self.next_ordinal
+        start = (expected or 0) if first is None else first
+        if expected is None:
+            expected = start
+        if start > expected:
+            raise StreamMismatch(
+                f"topic {self._race.experiment.topic}, offset {message.offset}: sample {start} follows sample "
+                f"{expected - 1}: {start - expected} samples are missing from the log; publish it to a new topic")
+        self.next_ordinal = max(expected, start + size)
+        return start, expected - start
+
+
+def _ordinal(text: bytes) -> int:
+    """Return the number that a header holds."""
+    if not text.isdigit() or len(text) > LONGEST_ORDINAL:
+        raise CodecError("foreign", f"header streamil-seq or streamil-count is {text[:32]!r}, not a number")
+    return int(text)

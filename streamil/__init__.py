@@ -1,0 +1,24 @@
+"""streamil: online learning from Kafka topics; does inference learning learn faster than backpropagation?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamil.experiment import load_experiment
+    from streamil.run import run
+
+__all__ = ["load_experiment", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `streamil --help` and the producer must not wait for torch."""
+    if name == "load_experiment":
+        from streamil.experiment import load_experiment
+
+        return load_experiment
+    if name == "run":
+        from streamil.run import run
+
+        return run
+    raise AttributeError(f"module 'streamil' has no attribute {name!r}")

@@ -1,0 +1,86 @@
+"""What the arms of an experiment are: one entry of the file becomes one population, or one per batch size."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from streamil.experiment import MEMBERS_LIMIT, Arm, ComparisonOf, Experiment, batch_sizes, problems
+from streamil.experiment_file import nearest
+from streamil.learners import ALGORITHMS, learner_class
+
+
+@dataclass(frozen=True, slots=True)
+class ArmPlan:
+    """One arm before it runs: a population of candidates (hyperparameters), each with its replicates (seeds)."""
+
+    name: str
+    algorithm: str
+    family: str
+    batch_size: int
+    members: tuple[dict[str, Any], ...]
+    candidates: tuple[tuple[int, ...], ...]
+    """Members of each candidate: they differ in the seed alone."""
+
+
+def plan_arms(experiment: Experiment) -> list[ArmPlan]:
+    """Return the arms of the experiment, with sweeps and seeds written out.
+
+    Raises
+    ------
+    ExperimentError
+        For an algorithm that does not exist and for each wrong hyperparameter.
+    """
+    plans: list[ArmPlan] = []
+    found: list[str] = []
+    for entry, arm in experiment.arms.items():
+        if arm.algorithm not in ALGORITHMS:
+            line = experiment.lines.get(("arms", entry, "algorithm"))
+            found.append(f"{f'line {line}: ' if line else ''}arms.{entry}.algorithm: found {arm.algorithm!r}"
+                         f"{nearest(arm.algorithm, ALGORITHMS)}; allowed: {', '.join(ALGORITHMS)}")
+            continue
+        candidates, wrong = _candidates(experiment, entry, arm)
+        found += wrong
+        members = tuple({**candidate, "seed": seed} for candidate in candidates for seed in range(arm.seeds))
+        replicates = tuple(tuple(range(first, first + arm.seeds)) for first in range(0, len(members), arm.seeds))
+        if len(members) > MEMBERS_LIMIT:
+            found.append(f"arms.{entry}: {len(members)} members; at most {MEMBERS_LIMIT} are allowed")
+        family = learner_class(arm.algorithm).family
+        plans += [ArmPlan(name, arm.algorithm, family, size, members, replicates)
+                  for name, size in batch_sizes(entry, arm)]
+    if found:
+        raise experiment.error(found)
+    return plans
+
+
+def _candidates(experiment: Experiment, entry: str, arm: Arm) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return every combination of the values that the entry lists, and what is wrong with them."""
+    swept = {key: values if isinstance(values, list) else [values] for key, values in arm.hyperparameters.items()}
+    empty = [f"arms.{entry}.{key}: an empty list; at least one value is needed"
+             for key, values in swept.items() if not values]
+    model = learner_class(arm.algorithm).Hyperparameters
+    candidates: list[dict[str, Any]] = []
+    found: dict[str, None] = dict.fromkeys(empty)
+    for values in itertools.islice(itertools.product(*swept.values()), MEMBERS_LIMIT + 1):
+        candidate = dict(zip(swept, values, strict=True))
+        try:
+            model.model_validate(candidate)
+        except ValidationError as error:
+            found.update(dict.fromkeys(problems(error, model, candidate, experiment.lines, ("arms", entry))))
+        candidates.append(candidate)
+    return candidates, list(found)
+
+
+def plan_comparisons(experiment: Experiment, arms: Sequence[ArmPlan]) -> list[ComparisonOf]:
+    """Return the comparisons of the file, or every IL arm against every arm that is not IL, of equal batch size."""
+    if experiment.comparisons is not None:
+        return list(experiment.comparisons)
+    return [
+        ComparisonOf(challenger=challenger.name, baseline=baseline.name)
+        for challenger in arms if challenger.family == "il"
+        for baseline in arms if baseline.family != "il" and baseline.batch_size == challenger.batch_size
+    ]

@@ -1,0 +1,218 @@
+"""The command line: the composition root. Heavy modules are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from streamil.errors import ExperimentError, LocalKafkaError, StreamilError
+
+if TYPE_CHECKING:
+    from streamil.experiment import Experiment
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Streaming online learning: inference learning and backpropagation side by side, test-then-train, from Kafka.",
+)
+
+INTERRUPTED = 130
+File = Annotated[Path, typer.Argument(metavar="FILE", help="experiment file (YAML)")]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="folder for summary.json, curve.parquet and the plot")]
+Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="samples of the stream to take; default: all")]
+Metrics = Annotated[str | None, typer.Option(
+    metavar="HOST:PORT", help="address of metrics and page, instead of the file's; port 0: a free one")]
+Stay = Annotated[bool, typer.Option("--stay", help="keep page and metrics up after the end, until Ctrl-C")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="folder for the results")] = Path("streamil-demo"),
+    samples: Annotated[int, typer.Option(min=100, max=60_000, metavar="N", help="samples to race over")] = 10_000,
+    stay: Stay = False,
+    metrics: Metrics = "127.0.0.1:0",
+) -> None:
+    """Race IL-prox against backpropagation on MNIST, through a local Kafka: everything on this machine."""
+    from streamil.demo import run_demo
+
+    with stopping() as stop:
+        run_demo(out, samples=samples, stay=stay, metrics=metrics or "127.0.0.1:0", stop=stop)
+        end(stop)
+
+
+@app.command()
+def check(file: File) -> None:
+    """Validate an experiment file and say what it means: inputs, classes, arms, members, parameters, memory."""
+    experiment = load(file)
+    experiment.require_topic_names()
+    from streamil.explain import explain
+
+    for line in explain(experiment):
+        typer.echo(line)
+
+
+@app.command()
+def broker(
+    folder: Annotated[Path, typer.Option(metavar="DIR", help="where its data and log stay")] = Path("streamil-broker"),
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="port; default: a free one, then kept")] = None,
+    install_only: Annotated[bool, typer.Option("--install-only", help="fetch what it needs, then end")] = False,
+) -> None:
+    """Run a local single-node Kafka in the foreground, until Ctrl-C."""
+    from streamil.local_kafka import LocalKafka
+    from streamil.views import download_progress
+
+    kafka = LocalKafka(folder, port=port)
+    with download_progress() as report:
+        kafka.install(report)
+    if install_only:
+        return
+    with stopping() as stop, kafka:
+        typer.echo(f"Kafka at {kafka.address}; log in {kafka.log}; Ctrl-C ends it")
+        while not stop.wait(0.5):
+            if not kafka.running:
+                raise LocalKafkaError(f"the local Kafka has ended by itself; see {kafka.log}")
+        end(stop)
+
+
+@app.command()
+def produce(
+    file: File, limit: Limit = None, metrics: Metrics = None,
+) -> None:
+    """Publish the stream of an experiment file to its topic; go on where an earlier run stopped."""
+    from streamil_producer import publish
+
+    from streamil.telemetry.producer import ProducerMetrics
+    from streamil.telemetry.server import Server
+
+    experiment = load(file)
+    experiment.require_topic_names()
+    with stopping() as stop:
+        figures = ProducerMetrics()
+        with served(Server(metrics or experiment.service.producer_metrics, figures, figures.status)) as url:
+            say(f"publishing to topic {experiment.topic} at {experiment.kafka.bootstrap_servers}; "
+                f"metrics at {url}/metrics")
+            with figures.shown(sys.stderr.isatty()):
+                done = publish(experiment, limit=limit, on_progress=figures.progress, stop=stop)
+        say(f"published {done.samples} samples in {done.seconds:.1f} s, from sample {done.first} on")
+        end(stop)
+
+
+@app.command()
+def consume(
+    file: File,
+    until: Annotated[int | None, typer.Option(min=1, metavar="N", help="end when N samples are taken in")] = None,
+    out: Out = None,
+    metrics: Metrics = None,
+    stay: Stay = False,
+) -> None:
+    """Learn from the topic of an experiment file, until --until or Ctrl-C."""
+    experiment = load(file)
+    from streamil_consumer import consume as learn
+
+    with stopping() as stop:
+        report_result(learn(experiment, until=until, out=out, metrics=metrics, stay=stay, stop=stop, tell=say))
+        end(stop)
+
+
+@app.command()
+def run(file: File, limit: Limit = None, out: Out = None) -> None:
+    """Run the same race in one process, without Kafka."""
+    experiment = load(file)
+    from streamil.run import run as race
+    from streamil.views import race_progress
+
+    with stopping() as stop:
+        with race_progress(limit or experiment.stream.limit) as progress:
+            result = race(experiment, limit=limit, out=out, on_progress=progress, tell=say, stop=stop)
+        report_result(result)
+        if out is not None:
+            say(f"results in {out}")
+        end(stop)
+
+
+def load(file: Path) -> Experiment:
+    """Read the experiment file."""
+    from streamil.experiment import load_experiment
+
+    return load_experiment(file)
+
+
+def say(line: str) -> None:
+    """Print one line about what happens, apart from results."""
+    typer.echo(line, err=True)
+
+
+def report_result(result: dict[str, Any]) -> None:
+    """Print the result in a few plain lines."""
+    from streamil.report.lines import result_lines
+
+    for line in result_lines(result):
+        typer.echo(line)
+
+
+@contextmanager
+def served(server: Any) -> Iterator[str]:
+    """Close the server at the end."""
+    try:
+        yield server.url
+    finally:
+        server.close()
+
+
+class Stop(threading.Event):
+    """Set by the first SIGINT or SIGTERM; `signal` says which."""
+
+    signal: int | None = None
+
+
+@contextmanager
+def stopping() -> Iterator[Stop]:
+    """Turn the first SIGINT or SIGTERM into an event, so that what was begun is finished; a second one ends at once."""
+    stop = Stop()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.signal = number
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end(stop: Stop) -> None:
+    """Exit with 130 after Ctrl-C; SIGTERM is how services are asked to end, and no failure."""
+    if stop.signal == signal.SIGINT:
+        raise typer.Exit(INTERRUPTED)
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 1 failed with one clear line, 2 wrong usage."""
+    try:
+        code = app(standalone_mode=False)
+    except StreamilError as error:
+        for line in str(error).splitlines() if isinstance(error, ExperimentError) else [" ".join(str(error).split())]:
+            say(f"error: {line}")
+        code = error.exit_code
+    except TyperException as error:
+        show = getattr(error, "show", None)  # usage errors have it: usage, then what is wrong
+        show() if show else say(f"error: {error}")
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 1
+    sys.exit(code)

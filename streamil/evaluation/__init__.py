@@ -1,0 +1,11 @@
+"""Test-then-train evaluation: prequential metrics, the paired sequential test, comparisons of arms, and curves.
+
+Nothing here knows learners or streams. All of it is independent of how samples are cut into calls, bit for bit.
+"""
+
+from streamil.evaluation.comparison import Comparison, allot
+from streamil.evaluation.curve import Curve
+from streamil.evaluation.paired_test import PairedTest
+from streamil.evaluation.prequential import Prequential
+
+__all__ = ["Comparison", "Curve", "PairedTest", "Prequential", "allot"]

@@ -1,0 +1,97 @@
+"""The learning curve of one arm: accuracy over samples, in a bounded number of points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamil.evaluation._state import State, array, number, require
+from streamil.evaluation.prequential import Prequential
+
+
+class Curve:
+    """Windowed and cumulative accuracy of A members at every `stride` samples; the stride doubles when points run out.
+
+    A point stands at each sample count that is a multiple of the stride, 1 at first. When `limit` points are there,
+    every other one is dropped. Counts alone decide, so a curve does not depend on how samples are cut into calls.
+
+    Parameters
+    ----------
+    members
+        Members A of the arm.
+    limit
+        Points kept at most, the exact last one included.
+
+    Raises
+    ------
+    EvaluationError
+        For an argument out of range.
+
+    Examples
+    --------
+    >>> scores, curve = Prequential(members=1), Curve(members=1, limit=4)
+    >>> curve.follow(scores, np.ones((1, 9), np.int64), np.array([0, 1, 1, 1, 1, 1, 1, 1, 1]), np.zeros((1, 9)))
+    >>> samples, windowed, cumulative = curve.points(scores)
+    >>> samples.tolist(), cumulative[:, 0].tolist()
+    ([4, 8, 9], [0.75, 0.875, 0.8888888888888888])
+    """
+
+    def __init__(self, members: int, limit: int = 2000) -> None:
+        require(members >= 1, "members", members, "at least 1")
+        require(limit >= 2, "limit", limit, "at least 2")
+        self.members, self.limit = members, limit
+        self.stride = 1
+        self._samples: list[int] = []
+        self._windowed: list[NDArray[np.float64]] = []
+        self._cumulative: list[NDArray[np.float64]] = []
+
+    def follow(
+        self, scores: Prequential, predicted: NDArray[np.int64], y: NDArray[np.int64], loss: NDArray[np.float64]
+    ) -> None:
+        """Update `scores` with N samples, as `scores.update` does, stopping at every point on the way."""
+        require(scores.members == self.members, "scores", f"of {scores.members} members", f"of {self.members}")
+        done = 0
+        while done < len(y):
+            end = min(done + self.stride - scores.samples % self.stride, len(y))
+            scores.update(predicted[:, done:end], y[done:end], loss[:, done:end])
+            if scores.samples % self.stride == 0:
+                self._add(scores)
+            done = end
+
+    def _add(self, scores: Prequential) -> None:
+        self._samples.append(scores.samples)
+        self._windowed.append(scores.windowed)
+        self._cumulative.append(scores.cumulative)
+        if len(self._samples) >= self.limit:
+            self.stride *= 2
+            for points in (self._samples, self._windowed, self._cumulative):
+                del points[::2]  # point i stands at (i + 1) strides: the odd multiples go
+
+    def points(
+        self, scores: Prequential | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return samples [P], windowed [P, A] and cumulative [P, A]; with `scores`, their present state comes last."""
+        samples, windowed, cumulative = list(self._samples), list(self._windowed), list(self._cumulative)
+        if scores is not None and scores.samples > (samples[-1] if samples else 0):
+            samples.append(scores.samples)
+            windowed.append(scores.windowed)
+            cumulative.append(scores.cumulative)
+        shape = (len(samples), self.members)
+        return np.array(samples, np.int64), np.reshape(windowed, shape), np.reshape(cumulative, shape)
+
+    def state_dict(self) -> State:
+        """Return everything that was learned from samples, as copies."""
+        samples, windowed, cumulative = self.points()
+        return {"stride": self.stride, "samples": samples, "windowed": windowed, "cumulative": cumulative}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state of as many members; EvaluationError where an entry does not fit."""
+        samples = array(state, "samples", np.int64, (-1,))
+        require(len(samples) < self.limit, "state['samples']", f"{len(samples)} points", f"fewer than {self.limit}")
+        windowed, cumulative = (
+            array(state, name, np.float64, (len(samples), self.members)) for name in ("windowed", "cumulative"))
+        self.stride = int(number(state, "stride"))
+        self._samples, self._windowed, self._cumulative = samples.tolist(), list(windowed), list(cumulative)

@@ -1,0 +1,393 @@
+"""The experiment file: frozen models of what a person writes in YAML, and errors that name the key.
+
+`load_experiment` reads a file; `Experiment` is what the rest of the house takes. Hyperparameters of an arm are kept
+as written here and checked by the learner they belong to (`streamil.race.plan_arms`), so that a producer need not
+import torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from streamil.errors import ExperimentError, TopicMismatch
+from streamil.experiment_file import Lines, nearest, read_yaml
+from streamil.samples import label_text
+
+TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]+")
+TOPIC_LENGTH = 249
+MEMBERS_LIMIT = 1000
+
+
+class Model(BaseModel):
+    """Base of all models of the file: frozen, strict about keys, and helpful about typing errors in them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_max_length=4096)
+
+
+class MnistSource(Model):
+    """MNIST's 60,000 training images, shipped with the package, in their published order."""
+
+    kind: Literal["mnist"]
+    part: Literal["train", "test"] = Field("train", description="training or test images")
+
+
+class ElecSource(Model):
+    """Elec2: electricity prices in time order, shipped with the package."""
+
+    kind: Literal["elec"]
+
+
+class WeatherSource(Model):
+    """NOAA weather: rain or not, in time order, shipped with the package."""
+
+    kind: Literal["weather"]
+
+
+class IdxSource(Model):
+    """Images and labels in two IDX files, plain or gzip."""
+
+    kind: Literal["idx"]
+    images: Path
+    labels: Path
+
+
+class TableSource(Model):
+    """What CSV and Parquet files have in common."""
+
+    path: Path
+    label: str = Field(description="column of the label")
+    id: str | None = Field(None, description="column of the identifier")
+    time: str | None = Field(None, description="column of the event time")
+    segment: str | None = Field(None, description="column of the true segment")
+    columns: tuple[str, ...] | None = Field(None, description="columns to use as features; null: all others")
+    drop: tuple[str, ...] = Field((), description="columns to leave out")
+    on_bad_row: Literal["fail", "skip"] = Field("fail", description="a bad row ends the run, or is counted and skipped")
+
+
+class CsvSource(TableSource):
+    """A CSV file, plain or gzip."""
+
+    kind: Literal["csv"]
+    delimiter: str = Field(",", min_length=1, max_length=1)
+    decimal: str = Field(".", min_length=1, max_length=1)
+    header: bool = True
+    encoding: str = "utf-8"
+    missing: tuple[str, ...] = Field(("", "?"), description="texts that mean a missing value")
+
+
+class ParquetSource(TableSource):
+    """A Parquet file."""
+
+    kind: Literal["parquet"]
+
+
+class NpzSource(Model):
+    """A numpy archive with arrays `x` [N, F] and `y` [N]."""
+
+    kind: Literal["npz"]
+    path: Path
+
+
+class RiverSource(Model):
+    """A data set or generator of river, by its class name."""
+
+    kind: Literal["river"]
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict, description="arguments of its constructor")
+
+
+class PythonSource(Model):
+    """A Python callable that yields `(x, label)` or `(features, label)`."""
+
+    kind: Literal["python"]
+    callable: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:function")
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the call")
+
+
+Source = Annotated[
+    MnistSource | ElecSource | WeatherSource | IdxSource | CsvSource | ParquetSource | NpzSource | RiverSource
+    | PythonSource, Field(discriminator="kind"),
+]
+
+
+class SinglePass(Model):
+    """Every sample once, in an order shuffled by the stream's seed."""
+
+    kind: Literal["single-pass"]
+
+
+Regime = SinglePass
+
+
+class Stream(Model):
+    """What is put on the topic, and how."""
+
+    source: Source
+    limit: int | None = Field(None, ge=1, description="samples to take; null: all")
+    seed: int = Field(0, ge=0, lt=2**63, description="of the regimes' random choices")
+    classes: tuple[str, ...] | None = Field(None, description="a fixed list closes the set; null: met as they come")
+    label_map: dict[str, str] = Field(default_factory=dict, description="renames labels")
+    regimes: tuple[Regime, ...] = Field((), description="reshaping of the source, in order; none: source order")
+    topic: str | None = Field(None, description="topic of the samples; null: the experiment's name")
+    samples_per_record: int = Field(8, ge=1, le=4096)
+    codec: Literal["arrow", "json"] = Field("arrow", description="form of the records")
+    rate: float | None = Field(None, gt=0, description="samples per second; null: as fast as the broker takes them")
+    scale: Literal["auto", "standardise", "none"] = Field("auto", description="done by the race, never by the producer")
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _label_texts(cls, classes: Any) -> Any:
+        if isinstance(classes, Sequence) and not isinstance(classes, str):
+            texts = [label_text(label) for label in classes]
+            if None in texts or len(set(texts)) != len(texts):
+                raise ValueError("each class once, none of them null")
+            return texts
+        return classes
+
+    @field_validator("label_map", mode="before")
+    @classmethod
+    def _label_map_texts(cls, renamed: Any) -> Any:
+        if isinstance(renamed, Mapping):
+            return {label_text(old): label_text(new) for old, new in renamed.items()}
+        return renamed
+
+
+class Network(Model):
+    """The shape that all arms share."""
+
+    hidden: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field((64, 64), max_length=10)
+    activation: Literal["relu", "tanh", "leaky-relu", "identity"] = "relu"
+
+
+class Arm(Model):
+    """One algorithm with its hyperparameters; a list-valued hyperparameter is a sweep."""
+
+    model_config = ConfigDict(extra="allow")
+
+    algorithm: str
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | tuple[Annotated[int, Field(ge=1, le=4096)], ...] = 1
+    seeds: int = Field(1, ge=1, le=100, description="replicates of every candidate")
+
+    @field_validator("batch_size")
+    @classmethod
+    def _sizes_once(cls, sizes: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        if isinstance(sizes, tuple) and (not sizes or len(set(sizes)) != len(sizes)):
+            raise ValueError("each batch size once, at least one")
+        return sizes
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """The hyperparameters as written: values, or lists of values."""
+        return dict(self.model_extra or {})
+
+
+class ComparisonOf(Model):
+    """Two arms to compare."""
+
+    challenger: str
+    baseline: str
+
+
+class Verdict(Model):
+    """How sure a verdict must be."""
+
+    alpha: float = Field(0.05, gt=0, lt=1, description="error rate of all verdicts of the experiment together")
+
+
+class Evaluation(Model):
+    """How accuracy is followed over time."""
+
+    window: int = Field(1000, ge=1, le=1_000_000, description="samples in the windowed accuracy")
+    fading: float = Field(0.999, ge=0.5, lt=1, description="weight of the past in the fading accuracy, per sample")
+
+
+class Kafka(Model):
+    """Where the broker is."""
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    start: Literal["earliest", "latest"] = Field("earliest", description="where a consumer without a position starts")
+
+
+class Service(Model):
+    """How the two processes serve."""
+
+    metrics: str = Field("127.0.0.1:9108", description="address of the consumer's metrics and page")
+    producer_metrics: str = Field("127.0.0.1:9109", description="address of the producer's metrics")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: a GPU where there is one")
+    threads: int = Field(1, ge=1, le=256, description="threads of torch; part of what makes numbers repeat")
+
+    @field_validator("metrics", "producer_metrics")
+    @classmethod
+    def _address(cls, address: str) -> str:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError("host:port, for example 127.0.0.1:9108")
+        return address
+
+
+class Experiment(Model):
+    """One experiment: a stream, a network, arms that learn it side by side, and what is compared.
+
+    Examples
+    --------
+    >>> experiment = Experiment.model_validate({"stream": {"source": {"kind": "mnist"}}, "arms": {
+    ...     "bp": {"algorithm": "bp-sgd", "learning_rate": [0.01, 0.1]}}})
+    >>> experiment.name, experiment.topic, experiment.arms["bp"].hyperparameters
+    ('streamil', 'streamil', {'learning_rate': [0.01, 0.1]})
+    """
+
+    name: str = Field("streamil", min_length=1, max_length=512)
+    stream: Stream
+    network: Network = Network()
+    arms: dict[str, Arm] = Field(min_length=1, max_length=100)
+    comparisons: tuple[ComparisonOf, ...] | None = Field(None, max_length=1000)
+    verdict: Verdict = Verdict()
+    evaluation: Evaluation = Evaluation()
+    kafka: Kafka = Kafka()
+    service: Service = Service()
+    _path: Path | None = PrivateAttr(default=None)
+    _lines: Lines = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _arms_exist(self) -> Self:
+        names = self.arm_names
+        for index, pair in enumerate(self.comparisons or ()):
+            for side in (pair.challenger, pair.baseline):
+                if side not in names:
+                    raise PydanticCustomError("unknown_arm", "{message}", {
+                        "place": ("comparisons", index), "message":
+                        f"found arm {side!r}, which does not exist{nearest(side, names)}; arms: {', '.join(names)}"})
+        return self
+
+    @property
+    def topic(self) -> str:
+        """The topic of the samples."""
+        return self.stream.topic or self.name
+
+    @property
+    def arm_names(self) -> list[str]:
+        """Names of the arms, those with several batch sizes as `name@B`."""
+        return [name for arm, settings in self.arms.items() for name, _ in batch_sizes(arm, settings)]
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths in the file are relative to."""
+        return self._path.absolute().parent if self._path else Path()
+
+    def error(self, found: Sequence[str]) -> ExperimentError:
+        """Return the error about problems found after the file was read (hyperparameters, for example)."""
+        return ExperimentError(found, str(self._path) if self._path else "experiment")
+
+    @property
+    def lines(self) -> Lines:
+        """The line of every key of the file."""
+        return self._lines
+
+    @property
+    def stream_hash(self) -> str:
+        """Identifies what is on the topic: equal for two files whose samples and their order are equal."""
+        stream = self.stream.model_dump(mode="json", include={"source", "seed", "regimes"})
+        return hashlib.sha256(json.dumps(stream, sort_keys=True).encode()).hexdigest()[:32]
+
+    def require_topic_names(self) -> None:
+        """Raise `TopicMismatch` unless all topics of the experiment can have the names that follow from the file."""
+        for key, name, suffix in (("name", self.name, ".predictions"), ("stream.topic", self.topic, ".dead")):
+            if not TOPIC_NAME.fullmatch(name) or name in (".", "..") or len(name + suffix) > TOPIC_LENGTH:
+                shown = name if len(name) <= 60 else f"{name[:57]}... ({len(name)} letters)"
+                raise TopicMismatch(
+                    f"{key}: {shown!r} cannot name a Kafka topic; allowed: a-z, A-Z, 0-9, '.', '_' and '-', at most "
+                    f"{TOPIC_LENGTH - len(suffix)} of them (with {suffix!r} {TOPIC_LENGTH}), and neither '.' nor '..'")
+
+
+def batch_sizes(name: str, arm: Arm) -> Iterator[tuple[str, int]]:
+    """Yield the arms that one entry stands for: `(name, batch_size)`, or one `name@B` per size of a list."""
+    if isinstance(arm.batch_size, int):
+        yield name, arm.batch_size
+    else:
+        for size in arm.batch_size:
+            yield f"{name}@{size}", size
+
+
+def load_experiment(path: str | Path) -> Experiment:
+    """Read an experiment file.
+
+    Raises
+    ------
+    ExperimentError
+        When the file cannot be read or is no valid experiment: one line per problem, with the line it stands in.
+    """
+    path = Path(path)
+    data, lines = read_yaml(path)
+    try:
+        experiment = Experiment.model_validate(data)
+    except ValidationError as error:
+        raise ExperimentError(problems(error, Experiment, data, lines), str(path)) from None
+    experiment._path, experiment._lines = path, lines
+    return experiment
+
+
+def problems(error: ValidationError, model: type[BaseModel], data: Any, lines: Lines | None = None,
+             inside: tuple[int | str, ...] = ()) -> list[str]:
+    """Return one line per problem: line of the file, key, what is wrong, what was found, what is allowed.
+
+    `data` is what `model` was given; it stands in the file at the place `inside`.
+    """
+    told: dict[str, str] = {}
+    for entry in error.errors(include_url=False):
+        context = entry.get("ctx", {})
+        location = (*inside, *(context.get("place") or _location(entry["loc"], data)))
+        key = ".".join(str(part) for part in location) or "the file"
+        if entry["type"] == "extra_forbidden":
+            known = _known_keys(model, entry["loc"][:-1])
+            message = f"unknown key{nearest(str(location[-1]), known)}; allowed: {', '.join(known)}"
+        else:
+            message = str(context.get("message") or entry["msg"]).removeprefix("Value error, ")
+            message = message[:1].lower() + message[1:]
+            if entry["type"] not in ("missing", "unknown_arm"):
+                message += f"; found {_short(entry['input'])}"
+        line = lines and next((lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), None)
+        told.setdefault(key, f"{f'line {line}: ' if line else ''}{key}: {message}")
+    return list(told.values())
+
+
+def _location(location: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
+    """Strip what pydantic adds to a location (names of a union's members), which nobody wrote."""
+    kept: list[int | str] = []
+    for depth, part in enumerate(location):
+        inside = (isinstance(data, Mapping) and part in data) or (isinstance(data, list) and isinstance(part, int))
+        if inside:
+            data = data[part]
+        elif depth < len(location) - 1 or not isinstance(data, Mapping):
+            continue
+        kept.append(part)
+    return tuple(kept)
+
+
+def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """Return the keys that the model at `location` knows."""
+    models = [model]
+    for part in location:
+        fields = [(one, one.model_fields) for one in models]
+        tagged = [one for one, known in fields if "kind" in known and part in get_args(known["kind"].annotation)]
+        inner = [found for _, known in fields if part in known for found in _models_in(known[str(part)].annotation)]
+        models = tagged or inner or models
+    return list(dict.fromkeys(key for one in models for key in one.model_fields))
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models_in(part)]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,11 @@
+"""The one place that knows kafka-python: topics, reading and writing them, errors in our words."""
+
+from __future__ import annotations
+
+from streamil.kafka.reader import Message, TopicReader, last_message
+from streamil.kafka.topics import Topic, describe_topic, ensure_topic, topic_id
+from streamil.kafka.writer import TopicWriter
+
+__all__ = [
+    "Message", "Topic", "TopicReader", "TopicWriter", "describe_topic", "ensure_topic", "last_message", "topic_id",
+]

@@ -1,0 +1,190 @@
+"""Reading one partition in order, from a position that we keep ourselves."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass
+from typing import Any, Self
+
+from kafka import TopicPartition
+from kafka.errors import (
+    KafkaError,
+    LogTruncationError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    UnsupportedCodecError,
+)
+from kafka.structs import OffsetAndMetadata
+
+from streamil.errors import BrokerError, PositionLost
+from streamil.experiment import Kafka
+from streamil.kafka.clients import consumer, errors
+from streamil.kafka.topics import describe_topic, require_fit
+
+ASK_MS = 1_500
+"""How long a question to the broker may take while it is away: the learner does not wait for figures."""
+
+CLOSE_MS = 1_000
+CODEC_PACKAGES = {"lz4": "lz4", "zstd": "zstandard", "snappy": "python-snappy"}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One record of a topic; of several headers with one name the last counts."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: dict[str, bytes]
+    timestamp_ms: int
+
+
+class TopicReader:
+    """Reads a topic of one partition in order, committed records only; an outage of the broker is waited out.
+
+    Parameters
+    ----------
+    kafka
+        Where the broker is, and where to start without a position.
+    topic
+        An existing topic with one partition.
+    position
+        Offset of the first record to read; None starts at `kafka.start`.
+    group
+        Consumer group for `commit`.
+    allow_compacted
+        Accept a topic that loses records.
+
+    Attributes
+    ----------
+    topic_id
+        The topic's id when reading began; ask `topic_id(kafka, topic)` whether it still is.
+    start_offset
+        Where reading began.
+
+    Raises
+    ------
+    TopicMissing, TopicMismatch, PositionLost, BrokerUnavailable
+        From the constructor; `poll` raises `PositionLost` and `BrokerError`.
+    """
+
+    def __init__(self, kafka: Kafka, topic: str, position: int | None = None, *, group: str | None = None,
+                 allow_compacted: bool = False) -> None:
+        found = describe_topic(kafka, topic)
+        require_fit(found, compacted=allow_compacted)
+        self.kafka, self.topic, self.topic_id, self.group = kafka, topic, found.id, group
+        self._partition = TopicPartition(topic, 0)
+        self._position = 0
+        self._client: Any = consumer(kafka, group_id=group)
+        try:
+            self._client.assign([self._partition])
+            begin, self._end = self._bounds()
+            if position is None:
+                position = begin if kafka.start == "earliest" else self._end
+            elif not begin <= position <= self._end:
+                raise self._lost(position, begin, self._end)
+            self.start_offset: int = position
+            self._seek(position)
+        except BaseException:
+            self.close()
+            raise
+
+    def poll(self, max_records: int, timeout_ms: int = 500) -> list[Message]:
+        """Return up to `max_records` next records, or none when nothing came in time or the broker is away."""
+        try:
+            records = self._client.poll(timeout_ms=timeout_ms, max_records=max_records)
+        except UnsupportedCodecError as error:
+            found = re.search("|".join(CODEC_PACKAGES), str(error).lower())
+            package = CODEC_PACKAGES[found[0]] if found else "lz4 zstandard python-snappy"
+            raise BrokerError(f"topic {self.topic!r} holds compressed records that cannot be read here: {error}; "
+                              f"pip install {package}") from None
+        except (OffsetOutOfRangeError, LogTruncationError, NoOffsetForPartitionError):
+            raise self._lost(self._position, *self._bounds()) from None
+        except KafkaError as error:
+            if error.retriable:
+                return []
+            with errors(self.kafka, self.topic):
+                raise
+        with contextlib.suppress(KafkaError):
+            self._position = int(self._client.position(self._partition, timeout_ms=0))
+        return [Message(one.offset, one.key, one.value, dict(one.headers or ()), one.timestamp)
+                for one in records.get(self._partition, ())]
+
+    @property
+    def position(self) -> int:
+        """Offset of the next record to be returned; it steps over the marks that transactions leave in the log."""
+        return self._position
+
+    def end(self) -> int:
+        """Return the offset after the last committed record, or the last answer while the broker is away."""
+        with contextlib.suppress(KafkaError):
+            self._end = int(self._client.end_offsets([self._partition], timeout_ms=ASK_MS)[self._partition])
+        return self._end
+
+    def lag(self) -> int:
+        """Return how many offsets there are still to read."""
+        return max(0, self.end() - self._position)
+
+    def commit(self) -> None:
+        """Tell the broker the group's position, so that others can watch the lag; failing is no error."""
+        if self.group is not None:
+            with contextlib.suppress(KafkaError):
+                offsets = {self._partition: OffsetAndMetadata(self._position, "", -1)}
+                self._client.commit(offsets, timeout_ms=ASK_MS)
+
+    def close(self) -> None:
+        """Let go of the connection; commits nothing."""
+        with contextlib.suppress(KafkaError):
+            self._client.close(autocommit=False, timeout_ms=CLOSE_MS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _seek(self, position: int) -> None:
+        self._position = position
+        self._client.seek(self._partition, position)
+
+    def _bounds(self) -> tuple[int, int]:
+        with errors(self.kafka, self.topic):
+            begin = self._client.beginning_offsets([self._partition], timeout_ms=5_000)[self._partition]
+            end = self._client.end_offsets([self._partition], timeout_ms=5_000)[self._partition]
+        return int(begin), int(end)
+
+    def _lost(self, position: int, begin: int, end: int) -> PositionLost:
+        why = (f"the log now starts at {begin}: {begin - position} offsets were deleted before they were read"
+               if position < begin else f"the log ends at {end}: it was deleted or made anew")
+        where = f"topic {self.topic!r} on {self.kafka.bootstrap_servers}"
+        return PositionLost(f"{where}: position {position} is lost, {why}")
+
+
+def last_message(kafka: Kafka, topic: str) -> Message | None:
+    """Return the last committed record of a topic, None on a topic that never had one.
+
+    Raises
+    ------
+    PositionLost
+        When the topic had records and all are deleted, so that where its stream stood is not known.
+    """
+    with TopicReader(kafka, topic) as reader:
+        begin, end = reader._bounds()
+        back = 1
+        while begin < end:  # the marks of transactions stand in the log too, so the last offset may hold no record
+            first = max(begin, end - back)
+            reader._seek(first)
+            last = None
+            while reader.position < end:
+                messages = reader.poll(1000)
+                last = messages[-1] if messages else last
+            if last is not None:
+                return last
+            if first == begin:
+                break
+            back *= 4
+        if begin:
+            raise PositionLost(f"topic {topic!r} on {kafka.bootstrap_servers}: all records before offset {end} are "
+                               f"deleted, so where its stream stood is not known: delete the topic or use another one")
+        return None

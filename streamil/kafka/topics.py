@@ -1,0 +1,92 @@
+"""Topics: what a topic is like, and making one."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import TopicAlreadyExistsError
+
+from streamil.errors import TopicMismatch, TopicMissing
+from streamil.experiment import Kafka
+from streamil.kafka.clients import BOOTSTRAP_MS, admin, missing
+
+CREATED_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as the broker describes it; `id` is another one when it was deleted and made anew."""
+
+    name: str
+    id: str
+    partitions: int
+    compacted: bool
+    max_message_bytes: int
+
+
+def describe_topic(kafka: Kafka, topic: str, *, timeout_ms: int = BOOTSTRAP_MS) -> Topic:
+    """Ask the broker about a topic.
+
+    Raises
+    ------
+    TopicMissing
+        When it does not exist.
+    BrokerUnavailable
+        When nobody answers.
+    """
+    with admin(kafka, timeout_ms) as client:
+        found = client.describe_topics([topic])[0]
+        if found["error_code"]:
+            raise missing(kafka, topic)
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        settings = client.describe_configs([resource], config_filter="all")["topic"][topic]
+        return Topic(topic, str(found["topic_id"]), len(found["partitions"]),
+                     "compact" in str(settings["cleanup.policy"]["value"]),
+                     int(settings["max.message.bytes"]["value"]))
+
+
+def topic_id(kafka: Kafka, topic: str) -> str:
+    """Return the topic's id; errors as `describe_topic`."""
+    with admin(kafka) as client:
+        found = client.describe_topics([topic])[0]
+        if found["error_code"]:
+            raise missing(kafka, topic)
+        return str(found["topic_id"])
+
+
+def ensure_topic(kafka: Kafka, topic: str, *, max_message_bytes: int | None = None) -> Topic:
+    """Make the topic with one partition, or check that the one that exists fits.
+
+    Raises
+    ------
+    TopicMismatch
+        When it exists with more than one partition, with compaction, or with room for smaller records only.
+    BrokerUnavailable
+        When nobody answers.
+    """
+    try:
+        found = describe_topic(kafka, topic)
+    except TopicMissing:
+        configs = {} if max_message_bytes is None else {"max.message.bytes": str(max_message_bytes)}
+        with admin(kafka) as client:
+            with contextlib.suppress(TopicAlreadyExistsError):  # made by another process a moment ago
+                client.create_topics({topic: {"num_partitions": 1, "replication_factor": -1, "configs": configs}})
+            client.wait_for_topics([topic], timeout_ms=CREATED_MS)
+        found = describe_topic(kafka, topic)
+    require_fit(found)
+    if max_message_bytes is not None and found.max_message_bytes < max_message_bytes:
+        raise TopicMismatch(f"topic {topic!r} takes records up to {found.max_message_bytes} bytes, but "
+                            f"{max_message_bytes} are needed: raise its max.message.bytes, or use another topic")
+    return found
+
+
+def require_fit(topic: Topic, *, compacted: bool = False) -> None:
+    """Raise `TopicMismatch` unless the topic has one partition and keeps every record."""
+    if topic.partitions != 1:
+        raise TopicMismatch(f"topic {topic.name!r} has {topic.partitions} partitions, and only one partition keeps the "
+                            f"order of a stream: use a topic with one")
+    if topic.compacted and not compacted:
+        raise TopicMismatch(f"topic {topic.name!r} is compacted (cleanup.policy), which loses samples: use one with "
+                            f"cleanup.policy=delete")

@@ -1,0 +1,158 @@
+"""Writing to one topic in order, with a bound on what is in flight."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Self
+
+from kafka.errors import MessageSizeTooLargeError
+
+from streamil.errors import BrokerError, BrokerUnavailable, TopicMismatch
+from streamil.experiment import Kafka
+from streamil.kafka.clients import errors, logger, producer
+from streamil.kafka.topics import describe_topic
+
+NEVER_MS = 2**31 - 1
+"""An outage is waited out: a batch that expired in it while later ones came through would leave a gap in the log."""
+
+QUIET_SECONDS = 10.0
+"""After so long without an answer we look whether the topic is still there; the library would wait for ever."""
+
+FRAME_BYTES = 100
+"""What the frame of a batch and of a record adds at most to key, value and headers, and a few bytes to each header."""
+
+MAX_REQUEST_BYTES = 2**30
+"""More than any topic takes, so that the topic's own limit decides."""
+
+
+class TopicWriter:
+    """Writes records in order and stops at the first one that fails, so that the log has no gap.
+
+    Parameters
+    ----------
+    kafka
+        Where the broker is.
+    topic
+        An existing topic.
+    in_flight_bytes
+        How much may be on its way before `send` blocks; the library itself would take any amount.
+    linger_ms, batch_size
+        How long, and up to how many bytes, small records wait for company.
+
+    Attributes
+    ----------
+    acknowledged
+        Records that the broker has, all before any that it has not.
+    in_flight
+        Bytes on their way.
+
+    Raises
+    ------
+    TopicMissing, BrokerUnavailable
+        From the constructor.
+    TopicMissing, TopicMismatch, BrokerError
+        From `send`, `wait_for_room` and `flush`: the topic was deleted, a record is too large, the broker refuses one.
+        After that nothing more is sent. While the broker is away they wait.
+    """
+
+    def __init__(self, kafka: Kafka, topic: str, *, in_flight_bytes: int = 32 << 20, linger_ms: int = 5,
+                 batch_size: int = 262_144) -> None:
+        self.kafka, self.topic = kafka, topic
+        self._found = describe_topic(kafka, topic)
+        self._room = in_flight_bytes
+        self.acknowledged = 0
+        self.in_flight = 0
+        self._failure: BaseException | None = None
+        self._changed = threading.Condition()
+        self._heard = time.monotonic()
+        self._client: Any = producer(kafka, linger_ms=linger_ms, max_request_size=MAX_REQUEST_BYTES,
+                                     batch_size=min(batch_size, self._found.max_message_bytes),
+                                     delivery_timeout_ms=NEVER_MS)
+
+    def send(self, value: bytes | None, headers: Mapping[str, bytes] | None = None, timestamp_ms: int | None = None,
+             key: bytes | None = None) -> None:
+        """Hand a record over; blocks while too much is in flight."""
+        pairs = list((headers or {}).items())
+        size = FRAME_BYTES + len(value or b"") + len(key or b"") + sum(len(one) + len(two) + 10 for one, two in pairs)
+        if size > self._found.max_message_bytes:
+            raise self._too_large(f"one of {size}")
+        while not self.wait_for_room(1.0):
+            pass
+        with self._changed:
+            if not self.in_flight:
+                self._heard = time.monotonic()
+            self.in_flight += size
+        try:
+            with errors(self.kafka, self.topic):
+                future = self._client.send(self.topic, value, key=key, headers=pairs, timestamp_ms=timestamp_ms)
+        except BaseException:
+            with self._changed:
+                self.in_flight -= size
+            raise
+        future.add_callback(lambda _: self._landed(size))
+        future.add_errback(lambda error: self._landed(size, error))
+
+    def wait_for_room(self, timeout: float) -> bool:
+        """Return whether `send` would not block, after waiting for that at most `timeout` seconds."""
+        return self._wait(timeout, self._room)
+
+    def flush(self, timeout: float) -> bool:
+        """Return whether all that was sent is acknowledged, after waiting for that at most `timeout` seconds."""
+        return self._wait(timeout, 1)
+
+    def close(self) -> None:
+        """Let go of the connection; what is still in flight is given up: `flush` first."""
+        if self.in_flight:
+            self._give_up()
+        self._client.close(timeout=0.5)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _wait(self, timeout: float, below: int) -> bool:
+        with self._changed:
+            done = bool(self._changed.wait_for(lambda: self._failure or self.in_flight < below, timeout))
+        if self._failure is not None:
+            if isinstance(self._failure, MessageSizeTooLargeError):
+                raise self._too_large("a larger one")
+            raise BrokerError(f"{self._where}: {self._failure}")
+        if not done and time.monotonic() - self._heard > QUIET_SECONDS:
+            self._look()
+        return done
+
+    def _look(self) -> None:
+        try:
+            found = describe_topic(self.kafka, self.topic, timeout_ms=1_000)
+        except BrokerUnavailable:
+            logger.warning("the broker at %s does not answer; waiting for it", self.kafka.bootstrap_servers)
+        else:
+            if found.id != self._found.id:
+                raise BrokerError(f"{self._where} was deleted and made anew while it was written: start again")
+        self._heard = time.monotonic()
+
+    def _landed(self, size: int, failure: BaseException | None = None) -> None:
+        with self._changed:
+            self.in_flight -= size
+            self._heard = time.monotonic()
+            self.acknowledged += failure is None
+            if failure is not None and self._failure is None:
+                self._failure = failure
+                self._give_up()
+            self._changed.notify_all()
+
+    def _give_up(self) -> None:
+        """Drop what has not been sent; the library has no public way, and its close() waits once for every batch."""
+        self._client._sender.force_close()
+
+    def _too_large(self, what: str) -> TopicMismatch:
+        return TopicMismatch(f"{self._where} takes records up to {self._found.max_message_bytes} bytes, found {what}: "
+                             f"lower stream.samples_per_record, or raise the topic's max.message.bytes")
+
+    @property
+    def _where(self) -> str:
+        return f"topic {self.topic!r} on {self.kafka.bootstrap_servers}"

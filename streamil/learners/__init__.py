@@ -1,0 +1,114 @@
+"""Learning rules, one file each; a learner is a *population* of members that take the same samples.
+
+Importing this package imports no torch: names are known here, classes are loaded when asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from streamil.errors import LearnerError
+
+if TYPE_CHECKING:
+    import torch
+
+    from streamil.learners.outcome import Outcome
+    from streamil.learners.population import Population
+    from streamil.learners.stacked import StackedPopulation
+
+__all__ = ["ALGORITHMS", "Outcome", "Population", "create", "learner_class"]
+
+ALGORITHMS: dict[str, str] = {
+    "il-prox": "streamil.learners.il_prox:ILProx",
+    "il-sgd": "streamil.learners.il_sgd:ILSGD",
+    "il-adam": "streamil.learners.il_adam:ILAdam",
+    "bp-sgd": "streamil.learners.bp_sgd:BPSGD",
+    "bp-adam": "streamil.learners.bp_adam:BPAdam",
+    "bp-prox": "streamil.learners.bp_prox:BPProx",
+}
+"""Name of each rule -> "module:Class". One more rule is one more file and one more line."""
+
+
+def learner_class(name: str) -> type[StackedPopulation]:
+    """Return the class of a learning rule; its `Hyperparameters` say what a member can set.
+
+    Raises
+    ------
+    LearnerError
+        For an unknown name, with the nearest known one.
+
+    Examples
+    --------
+    >>> learner_class("bp-sgd").Hyperparameters().learning_rate
+    0.01
+    """
+    if name not in ALGORITHMS:
+        near = difflib.get_close_matches(str(name), ALGORITHMS, n=1, cutoff=0.0)
+        raise LearnerError(f"algorithm: got {name!r}, did you mean {near[0]!r}? known: {', '.join(sorted(ALGORITHMS))}")
+    module, _, attribute = ALGORITHMS[name].partition(":")
+    return cast("type[StackedPopulation]", getattr(importlib.import_module(module), attribute))
+
+
+def create(
+    algorithm: str,
+    layers: Sequence[int],
+    members: Sequence[Mapping[str, Any]] | None = None,
+    *,
+    batch_size: int = 1,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype = "float32",
+    activation: str = "relu",
+    growing: bool = False,
+) -> Population:
+    """Return a population of learners of one rule.
+
+    Parameters
+    ----------
+    algorithm
+        A name out of `ALGORITHMS`.
+    layers
+        Sizes [F, ..., C]; [F, C] is a linear model.
+    members
+        One mapping of hyperparameters per member, each with an optional `seed` (replicate, default 0); None is one
+        member with the rule's defaults. Members that differ in what changes the flow of control make a `Composite`.
+    batch_size
+        Samples per mini-batch B.
+    seed
+        Seed of the population. A member's first weights depend on it, on the member's seed and the layer sizes alone:
+        neither on the rule, nor on the neighbours.
+    device, dtype
+        Where and in what precision, `float32` or `float64` (or torch's own objects).
+    activation
+        Of the hidden layers: relu, tanh, leaky-relu, identity.
+    growing
+        True: no class is live at first, each is masked until first seen, and labels >= C add output rows.
+
+    Raises
+    ------
+    LearnerError
+        For any wrong argument, with its name, what it got and what is allowed.
+
+    Examples
+    --------
+    >>> population = create("il-prox", [4, 8, 3], [{"alpha": 5.0}, {"alpha": 0.1, "seed": 1}], batch_size=2)
+    >>> outcome = population.learn([[0.0, 1, 0, 1], [1.0, 0, 1, 0]], [0, 2])
+    >>> outcome.logits.shape, outcome.loss.shape
+    (torch.Size([2, 2, 3]), torch.Size([2, 2]))
+    """
+    rule = learner_class(algorithm)
+    from streamil.learners.composite import assemble
+
+    return assemble(
+        rule, layers, members, batch_size=batch_size, seed=seed, device=device, dtype=dtype, activation=activation,
+        growing=growing,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Outcome", "Population"):
+        return getattr(importlib.import_module("streamil.learners.population"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,117 @@
+"""What every learner can do: the interface `Population`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from streamil.errors import LearnerError
+from streamil.learners.hyperparameters import RuleHyperparameters
+from streamil.learners.outcome import Outcome
+
+__all__ = ["Outcome", "Population", "Weights"]
+
+Weights = list[tuple[Tensor, Tensor]]
+"""Per layer, W [A, out, in] and b [A, out]."""
+
+
+class Population(ABC):
+    """A members of one learning rule on the same samples; they differ in hyperparameters and seed.
+
+    Attributes
+    ----------
+    algorithm, family
+        Name of the rule; `il` or `bp`.
+    layers
+        Sizes [F, ..., C]; C grows with `growing`.
+    members, seeds
+        Validated hyperparameters and seed of each member.
+    batch_size
+        Samples per mini-batch B.
+    growing
+        Whether classes are met as they come.
+    """
+
+    algorithm: str
+    family: str
+    layers: list[int]
+    members: list[RuleHyperparameters]
+    seeds: list[int]
+    batch_size: int
+    growing: bool
+
+    @abstractmethod
+    def learn(self, x: Any, y: Any) -> Outcome:
+        """Predict, then learn, mini-batch after mini-batch in order.
+
+        The result does not depend on how samples are cut into calls, bit for bit.
+
+        Parameters
+        ----------
+        x
+            Inputs [N, F], finite; N is a multiple of B.
+        y
+            Class indices [N].
+
+        Raises
+        ------
+        LearnerError
+            For wrong shapes, non-finite inputs or labels out of range, before any state changed.
+        """
+
+    def step(self, x: Any, y: Any) -> Outcome:
+        """Predict, then learn, one mini-batch: `learn` with N = B."""
+        if np.shape(y) != (self.batch_size,):
+            raise LearnerError(f"y: got shape {tuple(np.shape(y))}, a step takes [{self.batch_size}], one mini-batch")
+        return self.learn(x, y)
+
+    @abstractmethod
+    def predict(self, x: Any) -> Tensor:
+        """Return logits [A, N, C] of inputs [N, F]: feedforward, -inf for classes not live; changes nothing."""
+
+    @property
+    @abstractmethod
+    def weights(self) -> Weights:
+        """Copies of the weights, per layer (W [A, out, in], b [A, out]); setting copies in, and resets no state."""
+
+    @weights.setter
+    @abstractmethod
+    def weights(self, weights: Sequence[tuple[Any, Any]]) -> None: ...
+
+    @property
+    @abstractmethod
+    def diverged(self) -> Tensor:
+        """Members [A] bool that stopped at their last finite weights."""
+
+    @property
+    @abstractmethod
+    def live(self) -> Tensor:
+        """Classes [C] bool that take part."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return copies of everything that has state: weights, optimizer state, masks, counts."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state_dict` of a population of the same kind returned.
+
+        Raises
+        ------
+        LearnerError
+            For missing or unknown names and wrong shapes, before any state changed.
+        """
+
+    @abstractmethod
+    def to_module(self, member: int) -> torch.nn.Sequential:
+        """Return one member as a plain torch module, rows of classes not live included."""
+
+    @property
+    def parameters_per_member(self) -> int:
+        """Number of weights and biases of one member."""
+        return sum((inputs + 1) * outputs for inputs, outputs in zip(self.layers, self.layers[1:], strict=False))

@@ -1,0 +1,128 @@
+"""What a race leaves behind: `summary.json`, `curve.parquet`, and the rows that views show."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamil.race import Race, RacingArm
+
+
+def summary(race: Race) -> dict[str, Any]:
+    """Return the result of a race so far: plain values, strict JSON, no clock time.
+
+    `samples` on top counts what was taken in; a member's counts what it has predicted and scored.
+    """
+    return {
+        "experiment": race.experiment.name,
+        "samples": race.samples,
+        "learned_hash": race.learned_hash.hex(),
+        "arms": {name: {"members": _members(arm)} for name, arm in race.arms.items()},
+        "comparisons": [
+            {"challenger": challenger, "baseline": baseline, **strict(comparison.summary())}
+            for (challenger, baseline), comparison in race.comparisons.items()
+        ],
+    }
+
+
+def _members(arm: RacingArm) -> list[dict[str, Any]]:
+    figures, population = arm.figures, arm.population
+    diverged = population.diverged.tolist() if population else [False] * len(arm.plan.members)
+    rows = []
+    for member, written in enumerate(arm.plan.members):
+        hyperparameters = population.members[member].model_dump(mode="json") if population else written
+        rows.append({
+            "hyperparameters": {key: value for key, value in hyperparameters.items() if key != "seed"},
+            "seed": written["seed"],
+            "samples": figures.samples,
+            "correct": int(figures.correct[member]),
+            "accuracy": strict(float(figures.cumulative[member])),
+            "log_loss": strict(float(figures.log_loss[member])),
+            "diverged": bool(diverged[member]),
+        })
+    return rows
+
+
+def strict(value: Any) -> Any:
+    """Return the value with every number that JSON has no form for (nan, infinity) as None."""
+    if isinstance(value, dict):
+        return {key: strict(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(inner) for inner in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def standings(race: Race) -> list[dict[str, Any]]:
+    """Return one row per arm: accuracy of its best, median and worst member by rank, and what these are.
+
+    The best is chosen after the fact: a row says of how many.
+    """
+    rows = []
+    for name, arm in race.arms.items():
+        figures = arm.figures
+        order = np.argsort(-figures.correct, kind="stable")
+        ranked = {"best": int(order[0]), "median": int(order[len(order) // 2]), "worst": int(order[-1])}
+        rows.append(strict({
+            "arm": name, "algorithm": arm.plan.algorithm, "family": arm.plan.family, "batch_size": arm.plan.batch_size,
+            "members": len(arm.plan.members), "samples": figures.samples,
+            "diverged": int(arm.population.diverged.sum()) if arm.population else 0,
+            **{rank: {"member": member, "accuracy": float(figures.cumulative[member]),
+                      "windowed": float(figures.windowed[member]),
+                      "hyperparameters": _swept(arm, member)} for rank, member in ranked.items()},
+        }))
+    return rows
+
+
+def _swept(arm: RacingArm, member: int) -> dict[str, Any]:
+    """Return what tells this member from its neighbours: the hyperparameters that differ within the arm."""
+    members = arm.plan.members
+    return {key: value for key, value in members[member].items()
+            if any(other[key] != value for other in members)}
+
+
+def curve_table(race: Race) -> pa.Table:
+    """Return the learning curves: arm, member, ordinal, windowed and cumulative accuracy."""
+    columns: dict[str, list[Any]] = {"arm": [], "member": [], "ordinal": [], "windowed": [], "cumulative": []}
+    for name, arm in race.arms.items():
+        samples, windowed, cumulative = arm.curve.points(arm.figures)
+        ordinals = samples - 1
+        for member in range(len(arm.plan.members)):
+            columns["arm"] += [name] * len(ordinals)
+            columns["member"] += [member] * len(ordinals)
+            columns["ordinal"] += ordinals.tolist()
+            columns["windowed"] += windowed[:, member].tolist()
+            columns["cumulative"] += cumulative[:, member].tolist()
+    types = {"arm": pa.string(), "member": pa.int32(), "ordinal": pa.int64(), "windowed": pa.float64(),
+             "cumulative": pa.float64()}
+    return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
+
+
+def write_results(race: Race, folder: Path) -> dict[str, Any]:
+    """Write `summary.json` and `curve.parquet` into `folder`, each whole or not at all; return the summary."""
+    folder.mkdir(parents=True, exist_ok=True)
+    result = summary(race)
+    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    table = curve_table(race)
+    _replace(folder / "summary.json", lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+    _replace(folder / "curve.parquet", lambda file: pq.write_table(table, file))
+    return result
+
+
+def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

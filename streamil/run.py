@@ -1,0 +1,96 @@
+"""The race in one process, without Kafka: the same samples, the same numbers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamil.errors import SourceError
+from streamil.experiment import Experiment
+from streamil.race import PIECE, Race
+from streamil.results import summary, write_results
+from streamil.samples import Records
+from streamil.streams import open_stream
+
+REJECTS_TOLD = 5
+
+
+def run(experiment: Experiment, *, limit: int | None = None, out: Path | None = None,
+        on_progress: Callable[[Race], None] = lambda race: None, tell: Callable[[str], None] = lambda line: None,
+        stop: threading.Event | None = None) -> dict[str, Any]:
+    """Race the experiment's arms on its stream and return what `summary.json` holds.
+
+    Parameters
+    ----------
+    experiment
+        What to race.
+    limit
+        Samples of the stream to take, where the file asks for more.
+    out
+        Folder for `summary.json`, `curve.parquet` and `accuracy.png`.
+    on_progress
+        Called with the race after every piece.
+    tell
+        Takes one line about each of the first rejected samples, and their count at the end.
+    stop
+        Ends the race early when set; what was learned so far is the result.
+
+    Raises
+    ------
+    ExperimentError, SourceError
+        When the file or its source is wrong, or the stream is empty.
+
+    Examples
+    --------
+    >>> from streamil.experiment import Experiment
+    >>> experiment = Experiment.model_validate({
+    ...     "stream": {"source": {"kind": "elec"}, "limit": 200},
+    ...     "arms": {"il": {"algorithm": "il-prox", "alpha": 0.1}, "bp": {"algorithm": "bp-sgd"}}})
+    >>> result = run(experiment)
+    >>> result["samples"], result["comparisons"][0]["verdict"]
+    (200, 'open')
+    """
+    race = Race(experiment)
+    stop = stop or threading.Event()
+    wanted = min((size for size in (limit, experiment.stream.limit) if size is not None), default=None)
+    ordinal = 0
+    stream = open_stream(experiment.stream, experiment.folder)
+    for piece in _pieces(stream, wanted):
+        if stop.is_set():
+            break
+        ordinals = np.arange(ordinal, ordinal + len(piece), dtype=np.int64)
+        for rejected in race.feed(piece, ordinals):
+            if sum(race.rejected.values()) <= REJECTS_TOLD:
+                tell(f"sample {ordinal + rejected.index}: rejected ({rejected.reason}): {rejected.detail}")
+        ordinal += len(piece)
+        on_progress(race)
+    if ordinal == 0 and not stop.is_set():
+        raise SourceError(f"{experiment.stream.source.kind} source: it holds no sample")
+    if stream.skipped.count:
+        tell(f"{stream.skipped.count} bad rows skipped, the first: {'; '.join(stream.skipped.details[:REJECTS_TOLD])}")
+    told = ", ".join(f"{reason} {count}" for reason, count in race.rejected.items() if count)
+    if told:
+        tell(f"rejected: {told}")
+    if out is None:
+        return summary(race)
+    result = write_results(race, out)
+    from streamil.report.plot import plot_accuracy
+
+    plot_accuracy(out)
+    return result
+
+
+def _pieces(stream: Iterator[Records], wanted: int | None) -> Iterator[Records]:
+    """Yield the stream in pieces that are short enough to look at `stop` between them."""
+    left = wanted
+    for records in stream:
+        for first in range(0, len(records), PIECE):
+            if left == 0:
+                return
+            piece = records[first:first + PIECE][:left]
+            left = None if left is None else left - len(piece)
+            yield piece

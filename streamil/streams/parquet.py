@@ -1,0 +1,102 @@
+"""Parquet files, read piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamil.errors import SourceError
+from streamil.experiment import TableSource
+from streamil.samples import Records
+from streamil.streams.chunks import CHUNK, take
+from streamil.streams.layout import BadRow, Layout, id_of, label_of, on_bad_row, segment_of, time_of
+from streamil.streams.source import Opened, Skipped, unreadable
+from streamil.values import arrow_values, readable
+
+
+def parquet(source: TableSource, path: Path) -> Opened:
+    """Open a Parquet file: numbers keep their type, timestamps become seconds, dictionaries go by value.
+
+    Raises
+    ------
+    SourceError
+        When the file is absent or damaged, or has a column or row that is no sample's.
+    """
+    skipped = Skipped()
+    return Opened(_chunks(source, path, skipped), skipped=skipped)
+
+
+def _chunks(source: TableSource, path: Path, skipped: Skipped) -> Iterator[Records]:
+    try:
+        # buffered and not ahead: memory for a piece of each column, not for whole row groups
+        with pq.ParquetFile(path, buffer_size=1 << 16, pre_buffer=False) as file:
+            schema = file.schema_arrow
+            layout = Layout.of(source, schema.names, path)
+            _require_types(schema, layout, path)
+            wanted = [name for name in schema.names if name in layout.features or name in (
+                layout.label, layout.id, layout.time, layout.segment)]
+            row = 0
+            for batch in file.iter_batches(CHUNK, columns=wanted, use_threads=False):
+                yield from _records(batch, layout, row, source, path, skipped)
+                row += batch.num_rows
+    except pa.ArrowException as error:
+        reason = (str(error).splitlines() or ["?"])[0][:200]
+        raise SourceError(f"{path}: not a whole Parquet file: {reason}") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if row == skipped.count:
+        raise SourceError(f"{path}: has no rows" + (f" but {row} bad ones" if row else ""))
+
+
+def _require_types(schema: pa.Schema, layout: Layout, path: Path) -> None:
+    for name in layout.features:
+        kind = schema.field(name).type
+        if not (readable(kind) or pa.types.is_decimal(kind) or pa.types.is_date(kind)):
+            raise SourceError(f"{path}: column {name!r} is {kind}, neither number, boolean, text nor time; "
+                              f"leave it out: drop: [{name}]")
+
+
+def _records(batch: pa.RecordBatch, layout: Layout, first: int, source: TableSource, path: Path,
+             skipped: Skipped) -> Iterator[Records]:
+    bad: set[int] = set()
+
+    def read(name: str, reader: Callable[[Any], Any]) -> list[Any]:
+        read_values: list[Any] = []
+        for place, value in enumerate(_values(batch, name, path, listed=True)):
+            try:
+                read_values.append(reader(value))
+            except BadRow as problem:
+                read_values.append(None)
+                if place not in bad:
+                    on_bad_row(source, skipped, f"{path}: row {first + place + 1}", problem)
+                    bad.add(place)
+        return read_values
+
+    y = read(layout.label, label_of)
+    ids = None if layout.id is None else read(layout.id, id_of)
+    t = None if layout.time is None else np.array(read(layout.time, time_of), dtype=np.float64)
+    segments = None if layout.segment is None else read(layout.segment, segment_of)
+    records = Records(
+        y=y, columns={name: _values(batch, name, path) for name in layout.features}, ids=ids, t=t,
+        segment=None if segments is None else np.array([one or 0 for one in segments], dtype=np.int64))
+    good = np.array([place for place in range(len(y)) if place not in bad], dtype=np.int64)
+    if len(good):
+        yield take(records, good) if bad else records
+
+
+def _values(batch: pa.RecordBatch, name: str, path: Path, *, listed: bool = False) -> Any:
+    array = batch.column(batch.schema.get_field_index(name))
+    if pa.types.is_decimal(array.type):
+        array = array.cast(pa.float64())
+    elif pa.types.is_date(array.type):
+        array = array.cast(pa.timestamp("ms"))
+    try:
+        values = arrow_values(array)
+    except ValueError as error:
+        raise SourceError(f"{path}: column {name!r}: {error}") from None
+    return values.tolist() if listed and isinstance(values, np.ndarray) else values

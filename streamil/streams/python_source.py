@@ -1,0 +1,153 @@
+"""Any Python callable that yields `(array, label)` or `(dict, label)`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from streamil.errors import SourceError
+from streamil.experiment import PythonSource
+from streamil.experiment_file import nearest
+from streamil.samples import Records, label_text
+from streamil.streams.chunks import CHUNK, rows_of
+from streamil.streams.source import Opened
+
+
+def python_source(source: PythonSource, folder: Path) -> Opened:
+    """Open `module:function`, the module looked for in `folder` first, then on the import path.
+
+    The first sample decides what all are: arrays of one length and type (lists of numbers become float64), or dicts,
+    whose names the first one fixes: later others are left out, absent ones are missing.
+
+    Raises
+    ------
+    SourceError
+        When the module or function is not there, or fails, or yields something else.
+    """
+    where = f"python {source.callable}"
+    name, _, function = source.callable.partition(":")
+    module = _module(name, folder, where)
+    call = getattr(module, function, None)
+    if not callable(call):
+        known = [one for one in vars(module) if not one.startswith("_")]
+        raise SourceError(f"{where}: module {name!r} has no function {function!r}{nearest(function, known)}")
+    return Opened(sampled(lambda: call(**source.options), where))
+
+
+def _module(name: str, folder: Path, where: str) -> ModuleType:
+    file = folder.joinpath(*name.split(".")).with_suffix(".py")
+    sys.path.insert(0, str(folder.absolute()))  # for what the module itself imports
+    try:
+        if not file.is_file():
+            return importlib.import_module(name)
+        # under a name of its own: another folder's module of that name, or the library's, may be loaded already
+        own = f"streamil_source_{abs(hash(file.absolute()))}_{file.stem}"
+        spec = importlib.util.spec_from_file_location(own, file)
+        assert spec is not None and spec.loader is not None
+        module = sys.modules[own] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    except ModuleNotFoundError as error:
+        raise SourceError(f"{where}: no module {error.name!r} in {folder.absolute()} or on the import path") from None
+    except Exception as error:
+        raise SourceError(f"{where}: importing it failed: {_line(error)}") from error
+    finally:
+        sys.path.remove(str(folder.absolute()))
+
+
+def sampled(pairs: Callable[[], Iterable[Any]], where: str) -> Iterator[Records]:
+    """Yield what a foreign iterable yields as `(x, label)`, in chunks.
+
+    Raises
+    ------
+    SourceError
+        When it fails, or a sample is not like the first one: names the sample, counted from 0.
+    """
+    chunk = _Chunk(where)
+    iterator = None
+    while True:
+        try:
+            iterator = iter(pairs()) if iterator is None else iterator
+            pair = next(iterator)
+        except StopIteration:
+            break
+        except Exception as error:
+            raise SourceError(f"{where}: failed after {chunk.seen} samples: {_line(error)}") from error
+        chunk.add(pair)
+        if len(chunk.y) == CHUNK:
+            yield chunk.taken()
+    if chunk.y:
+        yield chunk.taken()
+    if not chunk.seen:
+        raise SourceError(f"{where}: yields no sample")
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+class _Chunk:
+    def __init__(self, where: str) -> None:
+        self.where, self.seen = where, 0
+        self.names: list[str] | None = None
+        self.form: tuple[Any, ...] | None = None
+        self.y: list[str | None] = []
+        self.x: list[Any] = []
+
+    def add(self, pair: Any) -> None:
+        """Take one sample in."""
+        here = f"{self.where}: sample {self.seen}"
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise SourceError(f"{here}: is {type(pair).__name__}, not a pair (x, label)")
+        x, label = pair
+        try:
+            text = label_text(label.item() if hasattr(label, "item") else label)
+        except ValueError as error:
+            raise SourceError(f"{here}: {error}") from None
+        self.x.append(self._named(x, here) if isinstance(x, dict) else self._dense(x, here))
+        self.y.append(text)
+        self.seen += 1
+
+    def _named(self, x: dict[Any, Any], here: str) -> list[Any]:
+        if self.names is None:
+            self.names = [str(name) for name in x]
+            self._require_form("named features", here)
+            if not x:
+                raise SourceError(f"{here}: has no feature")
+        self._require_form("named features", here)
+        values = {str(name): value.item() if hasattr(value, "item") else value for name, value in x.items()}
+        for name, value in values.items():
+            if value is not None and not isinstance(value, str | int | float):
+                raise SourceError(f"{here}: feature {name!r} is {type(value).__name__}, neither number nor text")
+        return [values.get(name) for name in self.names]
+
+    def _dense(self, x: Any, here: str) -> Any:
+        try:
+            row = rows_of(np.asarray(x, dtype=None if hasattr(x, "dtype") else np.float64).reshape(1, -1), here)
+        except (TypeError, ValueError):
+            raise SourceError(f"{here}: x is {type(x).__name__}, neither an array of numbers nor a dict") from None
+        self._require_form((row.shape[1], row.dtype.name), here)
+        return row
+
+    def _require_form(self, form: Any, here: str) -> None:
+        """Raise `SourceError` unless this sample is like the first one."""
+        self.form = self.form or (form,)
+        if self.form != (form,):
+            raise SourceError(f"{here}: is {form}, the first one was {self.form[0]}")
+
+    def taken(self) -> Records:
+        """Return the samples taken in since the last call."""
+        if self.names is None:
+            records = Records(y=self.y, x=np.concatenate(self.x))
+        else:
+            columns = [list(values) for values in zip(*self.x, strict=True)]
+            records = Records(y=self.y, columns=dict(zip(self.names, columns, strict=True)))
+        self.y, self.x = [], []
+        return records

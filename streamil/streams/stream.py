@@ -1,0 +1,85 @@
+"""An experiment's stream: source, then regimes, then limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from streamil import experiment as files
+from streamil.errors import SourceError
+from streamil.samples import Records
+from streamil.streams import chunks, idx
+from streamil.streams.npz import npz
+from streamil.streams.parquet import parquet
+from streamil.streams.python_source import python_source
+from streamil.streams.regimes import REGIMES
+from streamil.streams.river_source import river_source
+from streamil.streams.source import Opened
+from streamil.streams.table import csv_header, csv_table
+
+
+class OpenStream(Iterator[Records]):
+    """The samples of a stream, chunk by chunk.
+
+    Attributes
+    ----------
+    skipped
+        Bad rows left out so far, where the source was told to skip them: `count`, and the first few `details`.
+    """
+
+    def __init__(self, stream: files.Stream, folder: Path) -> None:
+        source = open_source(stream.source, folder, stream.seed)
+        self.skipped = source.skipped
+        samples = source.chunks
+        for regime in stream.regimes:
+            if not source.finite:
+                raise SourceError(f"{stream.source.kind}: regime {regime.kind} needs a source that ends; this one goes "
+                                  "on for ever: leave the regime out")
+            samples = REGIMES[regime.kind](samples, stream.seed)
+        self._chunks = chunks.limit(chunks.cut(samples, chunks.CHUNK), stream.limit)
+
+    def __next__(self) -> Records:
+        return next(self._chunks)
+
+
+def open_stream(stream: files.Stream, folder: Path) -> OpenStream:
+    """Return the stream's samples in order: source, then regimes, then limit.
+
+    Parameters
+    ----------
+    stream
+        The stream of an experiment.
+    folder
+        What relative paths are relative to, and where a Python source's module is looked for.
+
+    Raises
+    ------
+    SourceError
+        When a file is absent, damaged or not what it says; from here or while iterating.
+
+    Examples
+    --------
+    >>> stream = files.Stream.model_validate({"source": {"kind": "elec"}, "limit": 2})
+    >>> [(list(records.columns)[:2], list(records.y)) for records in open_stream(stream, Path())]
+    [(['period', 'nswprice'], ['1', '1'])]
+    """
+    return OpenStream(stream, folder)
+
+
+def open_source(source: files.Source, folder: Path, seed: int) -> Opened:
+    """Open the source that the experiment file names; see `open_stream`."""
+    if isinstance(source, files.MnistSource):
+        return Opened(idx.mnist(source.part))
+    if isinstance(source, files.ElecSource | files.WeatherSource):
+        path = idx.DATA / f"{source.kind}.csv.gz"
+        return csv_table(files.CsvSource(kind="csv", path=path, label=csv_header(path)[-1]), path)
+    if isinstance(source, files.IdxSource):
+        return Opened(idx.idx(folder / source.images, folder / source.labels))
+    if isinstance(source, files.NpzSource):
+        return Opened(npz(folder / source.path))
+    if isinstance(source, files.RiverSource):
+        return river_source(source, seed)
+    if isinstance(source, files.PythonSource):
+        return python_source(source, folder)
+    read: Callable[..., Opened] = csv_table if isinstance(source, files.CsvSource) else parquet
+    return read(source, folder / source.path)

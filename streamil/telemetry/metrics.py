@@ -1,0 +1,217 @@
+"""Prometheus metrics, read from a race when they are scraped: learning pays nothing for them in between."""
+
+from __future__ import annotations
+
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from streamil.codec import REASONS
+from streamil.race import Race, RacingArm
+
+MEMBERS_SHOWN = 20
+"""A larger population exports its best, median and worst member by rank."""
+VERDICTS = {"challenger leads": 1, "open": 0, "baseline leads": -1}
+UPDATE_SECONDS = tuple(float(f"{mantissa}e{exponent}") for exponent in range(-5, 0) for mantissa in (1, 2.5, 5))
+LATENCY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
+YEAR_2000 = 946_684_800
+DAY = 86_400
+
+
+class Histogram:
+    """Counts of seconds in fixed buckets.
+
+    `prometheus_client`'s own histogram is not used: it holds one lock per bucket and changes its store when
+    PROMETHEUS_MULTIPROC_DIR is set for some other service.
+    """
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = np.zeros(len(bounds) + 1, np.int64)
+        self.sum = 0.0
+
+    def observe(self, seconds: float, times: int = 1) -> None:
+        """Count `times` observations of `seconds`."""
+        self.counts[np.searchsorted(self.bounds, seconds)] += times
+        self.sum += seconds * times
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return cumulative counts by upper bound, as Prometheus wants them."""
+        names = [*map(str, self.bounds), "+Inf"]
+        return list(zip(names, np.cumsum(self.counts).astype(float).tolist(), strict=True))
+
+
+class RaceMetrics(Collector):
+    """What a consumer tells about its race (`streamil_*`, base units).
+
+    Attributes
+    ----------
+    race
+        What to show, read under `lock`; None before there is one.
+    lock
+        The lock that the race holds while it changes.
+    """
+
+    def __init__(self) -> None:
+        self.race: Race | None = None
+        self.lock = threading.Lock()
+        self.updates: dict[str, Histogram] = {}
+        self.latency = Histogram(LATENCY_SECONDS)
+        self.latency_skipped = 0
+        self.repeats = 0
+        self.lag: Callable[[], int | None] = lambda: None
+        self.offset: Callable[[], int | None] = lambda: None
+
+    @contextmanager
+    def timed(self, arm: str, updates: int) -> Iterator[None]:
+        """Time `updates` updates of an arm, made in one call."""
+        start = time.perf_counter()
+        yield
+        self.updates[arm].observe((time.perf_counter() - start) / updates, updates)
+
+    def watch(self, race: Race) -> None:
+        """Show this race from now on."""
+        self.updates = {name: Histogram(UPDATE_SECONDS) for name in race.arms}
+        self.race = race
+
+    def observe_latency(self, sent: float, now: float, samples: int) -> None:
+        """Count the time from a record's own time to its learning, unless that time cannot be true."""
+        if YEAR_2000 <= sent <= now + DAY:
+            self.latency.observe(max(0.0, now - sent), samples)
+        else:
+            self.latency_skipped += samples
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every metric; called once per scrape."""
+        yield InfoMetricFamily("streamil_build", "Versions.", {
+            "version": version("streamil"), "python": platform.python_version(), "torch": version("torch")})
+        rejected = self.race.rejected if self.race else dict.fromkeys(REASONS, 0)
+        yield counters("streamil_records_rejected", "Records and samples rejected.", "reason", rejected)
+        yield CounterMetricFamily("streamil_repeats", "Samples that came again and were skipped.", self.repeats)
+        yield CounterMetricFamily("streamil_latency_skipped", "Samples whose record time cannot be true.",
+                                  self.latency_skipped)
+        yield HistogramMetricFamily("streamil_end_to_end_latency_seconds", "From a record's time to its learning.",
+                                    self.latency.buckets(), self.latency.sum)
+        for name, text, value in (("consumer_lag_records", "Records on the topic not yet read.", self.lag()),
+                                  ("consumer_offset", "Offset of the next record to read.", self.offset())):
+            if value is not None:
+                yield GaugeMetricFamily(f"streamil_{name}", text, value)
+        if self.race is not None:
+            with self.lock:
+                yield from list(_race(self.race))
+        for arm, histogram in self.updates.items():
+            family = HistogramMetricFamily(
+                "streamil_update_duration_seconds", "Time of one update (mini-batch) of an arm.", labels=["arm"])
+            family.add_metric([arm], histogram.buckets(), histogram.sum)
+            yield family
+
+
+def _race(race: Race) -> Iterator[Metric]:
+    experiment = race.experiment.name
+    base = {"experiment": experiment}
+    yield gauge("streamil_learned_samples", "Samples taken in, over all restarts.", [(base, race.samples)])
+    yield gauge("streamil_segment", "True segment of the newest sample.", [(base, race.segment)])
+    info = Metric("streamil_arm", "Hyperparameters of each member.", "info")
+    families: dict[str, Any] = {
+        "samples": CounterMetricFamily("streamil_samples", "Samples predicted and scored.", labels=_MEMBER),
+        "correct": CounterMetricFamily("streamil_correct", "Samples predicted right.", labels=_MEMBER),
+        "updates": CounterMetricFamily("streamil_updates", "Updates (mini-batches learned).", labels=_MEMBER),
+        "accuracy": GaugeMetricFamily("streamil_prequential_accuracy_ratio", "Test-then-train accuracy.",
+                                      labels=[*_MEMBER, "window"]),
+        "kappa": GaugeMetricFamily("streamil_prequential_kappa", "Accuracy beyond chance, no-change or majority.",
+                                   labels=[*_MEMBER, "kind"]),
+        "loss": GaugeMetricFamily("streamil_loss", "Mean log-loss (cross-entropy before each update), in nats.",
+                                  labels=_MEMBER),
+        "diverged": GaugeMetricFamily("streamil_diverged_members", "Members frozen because an update was not finite.",
+                                      labels=["experiment", "arm"]),
+    }
+    for name, arm in race.arms.items():
+        for label, member in _members_shown(arm):
+            _member(families, info, arm, [experiment, name, label], member)
+        diverged = float(arm.population.diverged.sum()) if arm.population else 0.0
+        families["diverged"].add_metric([experiment, name], diverged)
+    yield info
+    yield from families.values()
+    yield from _comparisons(race)
+
+
+_MEMBER = ["experiment", "arm", "member"]
+
+
+def _members_shown(arm: RacingArm) -> list[tuple[str, int]]:
+    count = len(arm.plan.members)
+    if count <= MEMBERS_SHOWN:
+        return [(str(member), member) for member in range(count)]
+    order = np.argsort(-arm.figures.correct, kind="stable")
+    return [("best", int(order[0])), ("median", int(order[count // 2])), ("worst", int(order[-1]))]
+
+
+def _member(families: Mapping[str, Any], info: Metric, arm: RacingArm, labels: list[str], member: int) -> None:
+    figures = arm.figures
+    families["samples"].add_metric(labels, figures.samples)
+    families["correct"].add_metric(labels, int(figures.correct[member]))
+    families["updates"].add_metric(labels, figures.samples // arm.plan.batch_size)
+    for window in ("cumulative", "windowed", "fading"):
+        _add_finite(families["accuracy"], [*labels, window], getattr(figures, window)[member])
+    kappas = {"cohen": figures.kappa, "temporal": figures.kappa_temporal, "majority": figures.kappa_majority}
+    for kind, values in kappas.items():
+        _add_finite(families["kappa"], [*labels, kind], values[member])
+    _add_finite(families["loss"], labels, figures.log_loss[member])
+    hyperparameters = arm.population.members[member].model_dump() if arm.population else arm.plan.members[member]
+    info.add_sample("streamil_arm_info", {
+        **{key: str(value) for key, value in hyperparameters.items() if value is not None},
+        **dict(zip(_MEMBER, labels, strict=True)), "algorithm": arm.plan.algorithm,
+        "batch_size": str(arm.plan.batch_size), "seed": str(arm.plan.members[member]["seed"])}, 1)
+
+
+def _comparisons(race: Race) -> Iterator[Metric]:
+    labels = ["experiment", "challenger", "baseline", "scope"]
+    advantage = GaugeMetricFamily("streamil_advantage_ratio", "Mean difference of accuracy, with its bounds.",
+                                  labels=[*labels, "bound"])
+    evidence = GaugeMetricFamily("streamil_advantage_log_e", "Log of the e-value of the discordant pairs.", labels=labels)
+    verdict = GaugeMetricFamily(
+        "streamil_verdict", "1 challenger leads, 0 open, -1 baseline leads.", labels=labels)
+    for (challenger, baseline), comparison in race.comparisons.items():
+        for scope, found in (("stream", comparison.summary()), ("segment", comparison.since_segment())):
+            place = [race.experiment.name, challenger, baseline, scope]
+            for bound, key in (("mean", "mean_difference"), ("lower", "lower"), ("upper", "upper")):
+                _add_finite(advantage, [*place, bound], found[key])
+            _add_finite(evidence, place, found["log_e"])
+            verdict.add_metric(place, VERDICTS[found["verdict"]])
+    yield from (advantage, evidence, verdict)
+
+
+def _add_finite(family: GaugeMetricFamily, labels: list[str], value: float | None) -> None:
+    """Add the value; one that is undefined is absent, as Prometheus has it."""
+    if value is not None and np.isfinite(value):
+        family.add_metric(labels, float(value))
+
+
+def counters(name: str, text: str, label: str, values: Mapping[str, int]) -> CounterMetricFamily:
+    """Return a labelled counter with every series it can have, also those still at 0."""
+    family = CounterMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def gauge(name: str, text: str, values: Iterable[tuple[Mapping[str, str], float]]) -> Metric:
+    """Return a gauge with the given labels and values."""
+    metric = Metric(name, text, "gauge")
+    for labels, value in values:
+        metric.add_sample(name, dict(labels), value)
+    return metric

@@ -1,0 +1,138 @@
+"""A small HTTP server: `/metrics`, `/livez`, `/readyz`, `/status.json` and the live page, on loopback unless told."""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.request
+from collections.abc import Callable, Iterable
+from importlib.resources import files
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.registry import Collector
+
+from streamil.errors import TelemetryError
+
+CLIENTS_LIMIT = 32
+"""Requests served at once; a flood beyond is closed unanswered, so that it costs no threads."""
+CLIENT_SECONDS = 5
+"""A client that sends nothing for so long is dropped."""
+
+
+class _Listener(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._free = threading.BoundedSemaphore(CLIENTS_LIMIT)
+        super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        # The inherited method looks up the host's name, which may ask a name server and wait for it.
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+        self.setup_environ()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away or sent nonsense is no event of ours."""
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = CLIENT_SECONDS
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are not logged: scrapes come every few seconds."""
+
+
+class Server:
+    """Serves what a process has to tell while it runs.
+
+    Parameters
+    ----------
+    address
+        `host:port`; port 0 takes a free one.
+    metrics
+        What `/metrics` shows.
+    status
+        Returns what `/status.json` and the page show: plain values.
+    ready
+        Whether `/readyz` answers 200.
+
+    Raises
+    ------
+    TelemetryError
+        When the address is taken or not of this machine.
+    """
+
+    def __init__(self, address: str, metrics: Collector, status: Callable[[], dict[str, Any]],
+                 ready: Callable[[], bool] = lambda: True) -> None:
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(metrics)
+        self._metrics = make_wsgi_app(registry)
+        self._status, self._ready = status, ready
+        host, _, port = address.rpartition(":")
+        try:
+            self._listener = _Listener((host.strip("[]"), int(port)))
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise TelemetryError(
+                f"metrics cannot be served at {address}: {reason}; another address: --metrics HOST:PORT") from None
+        self._listener.set_app(self._answer)
+        self._thread = threading.Thread(target=self._listener.serve_forever, args=(0.1,), name="telemetry", daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Where it really listens."""
+        host, port = self._listener.server_address[:2]
+        return f"http://{host!s}:{port}"
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listener.shutdown()
+        self._listener.server_close()
+
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "/")
+        if path == "/metrics":
+            families: Iterable[bytes] = self._metrics(environ, start_response)
+            return families
+        status, kind, body = "200 OK", "text/plain; charset=utf-8", b"ok\n"
+        if path == "/":
+            kind, body = "text/html; charset=utf-8", files(__package__).joinpath("page.html").read_bytes()
+        elif path == "/status.json":
+            kind, body = "application/json", json.dumps(self._status(), allow_nan=False).encode("utf-8", "replace")
+        elif path == "/readyz" and not self._ready():
+            status, body = "503 Service Unavailable", b"not ready\n"
+        elif path not in ("/livez", "/readyz"):
+            status, body = "404 Not Found", b"here are / /metrics /status.json /livez /readyz\n"
+        start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body))),
+                                ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")])
+        return [body]
+
+
+def fetch_status(url: str, timeout: float = 2.0) -> dict[str, Any] | None:
+    """Return what a running process says of itself, or None while nobody answers at `url`."""
+    try:
+        with urllib.request.urlopen(f"{url}/status.json", timeout=timeout) as answer:
+            status: dict[str, Any] = json.loads(answer.read(1 << 20))
+            return status
+    except (OSError, ValueError):
+        return None

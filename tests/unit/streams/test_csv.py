@@ -1,0 +1,164 @@
+"""CSV files, among them those of public bug reports; `base.csv` holds the same rows in plain form."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamil.errors import SourceError
+from streamil.experiment import Stream
+from streamil.streams import open_stream
+
+DATA = Path(__file__).parent / "data"
+
+
+def read(name, folder=DATA, **settings):
+    source = {"kind": "csv", "path": str(name), "label": "label"} | settings
+    stream = open_stream(Stream.model_validate({"source": source}), folder)
+    rows = []
+    for records in stream:
+        columns = [records.columns[name] for name in sorted(records.columns)]
+        rows += zip(*columns, records.y, strict=True)
+    return rows, stream
+
+
+def error_of(name, folder=DATA, **settings):
+    with pytest.raises(SourceError) as caught:
+        read(name, folder, **settings)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert str(folder / name) in message
+    return message
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(content):
+        (tmp_path / "t.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+        return tmp_path / "t.csv"
+    return write
+
+
+@pytest.mark.parametrize(("name", "settings"), [
+    ("d01_bom_crlf.csv", {}), ("d01_cr_only.csv", {}), ("d12_two_members.csv.gz", {}),
+    ("d12_gz_without_ending.csv", {}), ("d02_semicolon_decimal_comma.csv", {"delimiter": ";", "decimal": ","}),
+    ("d05_space_in_name.csv", {"label": "label "}),
+])
+def test_another_form_of_the_same_rows_gives_the_same_samples(name, settings):
+    base = read("base.csv")[0]
+    assert len(base) == 120
+    got = read(name, **settings)[0]
+    # the spaces in d05's names change the order in which columns are compared, not the rows
+    assert [sorted(map(str, row)) for row in got] == [sorted(map(str, row)) for row in base]
+    if "space" not in name:
+        assert got == base
+
+
+@pytest.mark.parametrize(("name", "settings", "words"), [
+    ("d02_semicolon_decimal_comma.csv", {}, ["delimiter", "';'"]),
+    ("d02_semicolon_decimal_comma.csv", {"delimiter": ";"}, ["line 2", "'a'", "'0,00'", "decimal"]),
+    ("d02_thousands.csv", {}, ["line 3", "'a'", "'-1,780.0'"]),
+    ("d05_duplicate_name.csv", {}, ["two columns", "'a'"]),
+    ("d05_label_twice.csv", {}, ["two columns", "'label'"]),
+    ("d05_space_in_name.csv", {}, ["no column 'label'", "'label '"]),
+    ("d07_ragged.csv", {}, ["line 41", "5 fields", "4 expected", "on_bad_row"]),
+    ("d11_latin1.csv", {}, ["line 5", "0xe9", "UTF-8", "latin-1"]),
+    ("d11_empty.csv", {}, ["empty"]),
+    ("d11_header_only.csv", {}, ["no rows"]),
+    ("d12_truncated.csv.gz", {}, ["gzip", "incomplete"]),
+    ("d12_mac.zip", {}, ["zip"]),
+    ("d12_two_tables.zip", {}, ["zip"]),
+    ("d13_moa.arff", {}, ["ARFF", "river"]),
+    ("absent.csv", {}, ["No such file"]),
+    ("base.csv", {"label": "lable"}, ["'lable'", "'label'"]),
+    ("base.csv", {"drop": ["d"]}, ["'d'", "drop"]),
+    ("base.csv", {"columns": ["a", "label"]}, ["'label'", "no feature"]),
+    ("base.csv", {"drop": ["a", "b", "c"]}, ["no column is left"]),
+    ("base.csv", {"encoding": "klingon"}, ["klingon"]),
+])
+def test_a_file_that_is_no_such_table_is_one_clear_line(name, settings, words):
+    message = error_of(name, **settings)
+    for word in words:
+        assert word in message
+
+
+def test_bad_rows_are_skipped_and_counted_on_request():
+    rows, stream = read("d07_ragged.csv", on_bad_row="skip")
+    assert len(rows) == 118
+    assert stream.skipped.count == 2
+    assert "line 41" in stream.skipped.details[0]
+    assert "line 81" in stream.skipped.details[1]
+
+
+def test_the_right_encoding_reads_the_right_class():
+    rows, _ = read("d11_latin1.csv", encoding="latin-1")
+    assert "d\xe9but" in {row[-1] for row in rows}
+
+
+def test_line_ends_in_quotes_stay_in_the_value():
+    rows, _ = read("d04_quoted_newline.csv")
+    assert len(rows) == 120
+    notes = {row[3] for row in rows}
+    assert len(notes) == 3
+    assert 'first line\nsecond, "quoted" line' in notes
+    assert [(*row[:3], row[4]) for row in rows] == read("base.csv")[0]
+
+
+def test_values_and_labels_stay_text_as_sent(written):
+    rows, _ = read(written("a,b,label\n1,x,01\n1.0,?,1\n,y,1.0\n 2e3,z,\n4,w,?\n"))
+    assert rows == [("1", "x", "01"), ("1.0", None, "1"), (None, "y", "1.0"), (" 2e3", "z", None), ("4", "w", None)]
+
+
+def test_a_point_among_decimal_commas_is_not_guessed(written):
+    path = written("a;b;label\n1,5;x.y;u\n1.234;z;u\n")
+    with pytest.raises(SourceError, match=r"line 3.*1\.234"):
+        read(path, delimiter=";", decimal=",")
+
+
+def test_a_bad_row_does_not_fix_what_its_columns_hold(written):
+    rows, stream = read(written("a,t,label\n7,never,u\nred,2020-01-01T00:00:00Z,u\n"), time="t", on_bad_row="skip")
+    assert rows == [("red", "u")]
+    assert stream.skipped.count == 1
+
+
+def test_columns_beside_the_features_are_read(written):
+    path = written("i,at,part,a,label\n9,1700000000.5,3,1,u\n8,2023-11-14 22:13:20,4,2,v\n")
+    source = {"kind": "csv", "path": str(path), "label": "label", "id": "i", "time": "at", "segment": "part"}
+    (records,) = open_stream(Stream.model_validate({"source": source}), Path())
+    assert records.columns == {"a": ["1", "2"]}
+    assert records.ids == ["9", "8"]
+    assert records.t.tolist() == [1_700_000_000.5, 1_700_000_000.0]
+    assert records.segment.tolist() == [3, 4]
+
+
+def test_a_table_without_a_header_has_columns_by_number(written):
+    rows, _ = read(written("1,2,u\n3,4,v\n"), header=False, label="3")
+    assert rows == [("1", "2", "u"), ("3", "4", "v")]
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    ('a,label\n1,"u\n2,v\n', "line"), ('a,label\n1,"u"x\n', "line 2"), ("a,label\n1," + "u" * 200_000, "line 2"),
+    (b"\xff\xfea\0,\0", "UTF-16"), ("\n\n", "empty"),
+])
+def test_damaged_text_names_its_line(written, content, words):
+    assert words in error_of("t.csv", written(content).parent)
+
+
+def test_the_line_of_a_wrong_byte_is_right_far_into_a_file(written):
+    path = written(b"a,label\r\n" + b"1,u\r\n" * 30_000 + b"2,\xe9\r\n")
+    assert "line 30002" in error_of(path.name, path.parent)
+
+
+def test_a_cut_gzip_file_never_ends_like_a_whole_one(tmp_path):
+    whole = gzip.compress(b"a,label\n" + b"".join(b"%d,u\n" % n for n in np.arange(5000)))
+    for cut in (15, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "t.csv").write_bytes(whole[:cut])
+        assert "gzip" in error_of("t.csv", tmp_path)
+
+
+def test_one_row_is_one_sample_and_plain_thousands_are_numbers():
+    assert read("d11_one_row.csv")[0] == [("1", "2", "3", "up")]
+    rows, _ = read("d02_thousands_plain.csv")
+    assert len(rows) == 120
+    assert rows[1][0] == "-1780.0"

@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+
+from streamil.errors import ExperimentError, TopicMismatch
+from streamil.experiment import Experiment, load_experiment
+
+GOOD = """\
+name: small
+stream:
+  source: {kind: mnist}
+  classes: [0, 1, true, "01"]
+arms:
+  il: {algorithm: il-prox, alpha: [0.1, 1e-3], batch_size: [1, 8]}
+  bp: {algorithm: bp-sgd}
+"""
+
+
+def load(tmp_path: Path, text: str) -> Experiment:
+    file = tmp_path / "race.yaml"
+    file.write_text(text)
+    return load_experiment(file)
+
+
+def problems(tmp_path: Path, text: str) -> list[str]:
+    with pytest.raises(ExperimentError) as caught:
+        load(tmp_path, text)
+    assert caught.value.exit_code == 2
+    assert all(line.startswith(str(tmp_path / "race.yaml")) for line in str(caught.value).splitlines())
+    return list(caught.value.problems)
+
+
+def test_defaults_and_lists(tmp_path):
+    experiment = load(tmp_path, GOOD)
+    assert experiment.arm_names == ["il@1", "il@8", "bp"]
+    assert experiment.arms["il"].hyperparameters == {"alpha": [0.1, 0.001]}
+    assert experiment.stream.classes == ("0", "1", "true", "01")
+    assert (experiment.topic, experiment.folder) == ("small", tmp_path)
+    assert experiment.network.hidden == (64, 64)
+
+
+def test_every_problem_is_told_with_line_key_found_and_nearest(tmp_path):
+    text = GOOD.replace("kind: mnist", "kind: csv, path: a.csv, lable: b").replace("name: small", "nam: small")
+    text = text.replace("algorithm: bp-sgd", "algorithm: bp-sgd, batch_size: 0")
+    told = problems(tmp_path, text)
+    assert told[0].startswith("line 3: stream.source.label: ")
+    assert told[1].startswith("line 3: stream.source.lable: unknown key (nearest known: label); allowed: ")
+    assert told[2] == "line 7: arms.bp.batch_size: input should be greater than or equal to 1; found 0"
+    assert told[3].startswith("line 1: nam: unknown key (nearest known: name); allowed: name, stream, ")
+    assert len(told) == 4
+
+
+@pytest.mark.parametrize(("text", "tells"), [
+    ("a: 1\na: 2\n", 'line 2: found duplicate key "a"'),
+    ("a: [1\nb: }\n", "line 2: "),
+    ("- 1\n", "the file: input should be a valid dictionary"),
+    ("", "the file: input should be a valid dictionary"),
+    ("stream: {source: {kind: mnist}}\n", "arms: field required"),
+    ("stream: {source: {kind: mnist}}\narms: {}\n", "line 2: arms: "),
+    ("x: \x00", "is not YAML"),
+    ("a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+        f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n" for before, name in zip("abcdefg", "bcdefgh", strict=True)),
+     "has more than 100000 values"),
+    ("[" * 3000, ""),
+    ("stream: {source: {kind: cvs}}\narms: {a: {algorithm: x}}\n", "'csv'"),
+    ("stream: {source: {kind: mnist}}\narms: {a: {algorithm: x}}\ncomparisons: [{challenger: a, baseline: bb}]\n",
+     "line 3: comparisons.0: found arm 'bb', which does not exist"),
+    ("stream: {source: {kind: mnist}, classes: [1.5]}\narms: {a: {algorithm: x}}\n", "line 1: stream.classes: label 1.5"),
+    ("stream: {source: {kind: mnist}}\narms: {a: {algorithm: x}}\nservice: {metrics: here}\n", "service.metrics: host:port"),
+])
+def test_a_bad_file_is_one_clear_error(tmp_path, text, tells):
+    assert tells in problems(tmp_path, text)[0]
+
+
+def test_yaml_is_1_2(tmp_path):
+    experiment = load(tmp_path, GOOD + "verdict: {alpha: 1e-2}\n" + "kafka: {bootstrap_servers: no}\n")
+    assert (experiment.verdict.alpha, experiment.kafka.bootstrap_servers) == (0.01, "no")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ExperimentError, match=r"nowhere\.yaml: cannot be read: No such file"):
+        load_experiment(tmp_path / "nowhere.yaml")
+
+
+def test_the_stream_hash_follows_what_is_on_the_topic_alone(tmp_path):
+    same = load(tmp_path, GOOD).stream_hash
+    assert load(tmp_path, GOOD.replace("name: small", "name: other")).stream_hash == same
+    assert load(tmp_path, GOOD.replace("stream:\n", "stream:\n  limit: 3\n  samples_per_record: 1\n")).stream_hash == same
+    assert load(tmp_path, GOOD.replace("stream:\n", "stream:\n  seed: 3\n")).stream_hash != same
+
+
+@pytest.mark.parametrize("name", ["a b", "a/b", "é", "..", "x" * 240, "a\nb"])
+def test_names_that_kafka_cannot_have_are_refused(name):
+    experiment = Experiment.model_validate(
+        {"name": name, "stream": {"source": {"kind": "mnist"}}, "arms": {"a": {"algorithm": "bp-sgd"}}})
+    with pytest.raises(TopicMismatch, match=r"a-z, A-Z, 0-9"):
+        experiment.require_topic_names()
+
+
+def test_a_long_name_that_fits_is_taken():
+    Experiment.model_validate(
+        {"name": "x" * 237, "stream": {"source": {"kind": "mnist"}}, "arms": {"a": {"algorithm": "bp-sgd"}}}
+    ).require_topic_names()

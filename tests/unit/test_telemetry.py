@@ -1,0 +1,168 @@
+import json
+import socket
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from streamil.codec import REASONS
+from streamil.errors import TelemetryError
+from streamil.experiment import Experiment
+from streamil.race import Race
+from streamil.samples import Records
+from streamil.telemetry import server as server_module
+from streamil.telemetry.metrics import Histogram, RaceMetrics
+from streamil.telemetry.server import Server, fetch_status
+
+
+@pytest.fixture
+def telemetry():
+    metrics = RaceMetrics()
+    experiment = Experiment.model_validate({
+        "name": 'odd "name"\n', "stream": {"source": {"kind": "elec"}}, "network": {"hidden": [4]},
+        "arms": {"il": {"algorithm": "il-prox", "alpha": [0.1, 5]}, "bp": {"algorithm": "bp-sgd"}}})
+    race = Race(experiment, lock=metrics.lock, timed=metrics.timed)
+    metrics.watch(race)
+    return metrics
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def start(metrics, **more):
+        servers.append(Server("127.0.0.1:0", metrics, lambda: {"samples": 3}, **more))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return answer.read().decode()
+
+
+def scrape(server):
+    families = text_string_to_metric_families(get(f"{server.url}/metrics"))
+    return {(sample.name, *sorted(sample.labels.items())): sample.value for family in families for sample in family.samples}
+
+
+def value(samples, name, **labels):
+    found = [number for (key, *pairs), number in samples.items()
+             if key == name and labels.items() <= dict(pairs).items()]
+    assert len(found) == 1, (name, labels, found)
+    return found[0]
+
+
+def learn(race, count=20):
+    random = np.random.default_rng(0)
+    race.feed(Records(y=random.choice(["a", "b"], count).tolist(), x=random.normal(size=(count, 3))), np.arange(count))
+
+
+def test_every_reason_stands_at_0_from_the_start(telemetry, serve):
+    samples = scrape(serve(telemetry))
+    for reason in REASONS:
+        assert value(samples, "streamil_records_rejected_total", reason=reason) == 0
+
+
+def test_metrics_are_those_of_the_race(telemetry, serve):
+    race = telemetry.race
+    learn(race)
+    samples = scrape(serve(telemetry))
+    assert value(samples, "streamil_learned_samples") == 20
+    assert value(samples, "streamil_correct_total", arm="il", member="1") == race.arms["il"].figures.correct[1]
+    assert value(samples, "streamil_prequential_accuracy_ratio", arm="bp", window="cumulative") == pytest.approx(
+        float(race.arms["bp"].figures.cumulative[0]), abs=0)
+    assert value(samples, "streamil_updates_total", arm="bp") == 20
+    assert value(samples, "streamil_update_duration_seconds_count", arm="bp") == 20
+    assert value(samples, "streamil_arm_info", arm="il", member="1", alpha="5.0", batch_size="1", algorithm="il-prox") == 1
+    comparison = race.comparisons["il", "bp"].summary()
+    assert value(samples, "streamil_advantage_ratio", bound="upper", scope="stream") == comparison["upper"]
+    assert value(samples, "streamil_verdict", scope="stream") == 0
+
+
+def test_undefined_values_are_absent(telemetry, serve):
+    assert not [key for key in scrape(serve(telemetry)) if key[0] == "streamil_prequential_accuracy_ratio"]
+
+
+def test_a_large_population_shows_its_best_median_and_worst(serve):
+    metrics = RaceMetrics()
+    rates = [0.0001 * 1.5**place for place in range(21)]
+    race = Race(Experiment.model_validate({
+        "stream": {"source": {"kind": "elec"}}, "network": {"hidden": []},
+        "arms": {"bp": {"algorithm": "bp-sgd", "learning_rate": rates}}}), lock=metrics.lock, timed=metrics.timed)
+    metrics.watch(race)
+    learn(race, 60)
+    samples = scrape(serve(metrics))
+    correct = sorted(race.arms["bp"].figures.correct.tolist())
+    for member, expected in (("best", correct[-1]), ("median", correct[10]), ("worst", correct[0])):
+        assert value(samples, "streamil_correct_total", member=member) == expected
+
+
+def test_the_multiprocess_variable_of_others_changes_nothing(telemetry, serve, monkeypatch, tmp_path):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    learn(telemetry.race)
+    assert value(scrape(serve(telemetry)), "streamil_learned_samples") == 20
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_histogram_counts_by_upper_bound():
+    histogram = Histogram((0.1, 1.0))
+    for seconds, times in ((0.1, 2), (0.5, 1), (7.0, 3)):
+        histogram.observe(seconds, times)
+    assert histogram.buckets() == [("0.1", 2), ("1.0", 3), ("+Inf", 6)]
+    assert histogram.sum == pytest.approx(21.7)
+
+
+@pytest.mark.parametrize(("sent", "counted"), [
+    (-0.001, 0), (0.0, 0), (1_700_000_000.0, 1), (time.time() + 3_000, 1), (time.time() + 100_000, 0)])
+def test_record_times_that_cannot_be_true_are_skipped_and_counted(telemetry, sent, counted):
+    telemetry.observe_latency(sent, time.time(), 5)
+    assert telemetry.latency.counts.sum() == 5 * counted
+    assert telemetry.latency_skipped == 5 * (1 - counted)
+    assert telemetry.latency.sum >= 0
+
+
+def test_a_taken_address_is_one_clear_error(telemetry, serve):
+    taken = serve(telemetry).url.removeprefix("http://")
+    with pytest.raises(TelemetryError, match=f"{taken}: Address already in use"):
+        Server(taken, telemetry, dict)
+    with pytest.raises(TelemetryError, match=r"192\.0\.2\.1:9"):
+        Server("192.0.2.1:9", telemetry, dict)
+
+
+def test_health_and_paths(telemetry, serve):
+    ready = []
+    server = serve(telemetry, ready=lambda: bool(ready))
+    assert get(f"{server.url}/livez") == "ok\n"
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        get(f"{server.url}/readyz")
+    ready.append(1)
+    assert get(f"{server.url}/readyz") == "ok\n"
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        get(f"{server.url}/../../etc/passwd")
+    assert "<title>streamil</title>" in get(f"{server.url}/")
+    assert json.loads(get(f"{server.url}/status.json")) == fetch_status(server.url) == {"samples": 3}
+
+
+def test_silent_clients_do_not_keep_others_out_for_ever(telemetry, serve, monkeypatch):
+    monkeypatch.setattr(server_module._Handler, "timeout", 0.5)
+    server = serve(telemetry)
+    host, port = server.url.removeprefix("http://").split(":")
+    silent = [socket.create_connection((host, int(port))) for _ in range(server_module.CLIENTS_LIMIT + 8)]
+    try:
+        deadline = time.monotonic() + 10
+        while fetch_status(server.url) is None:
+            assert time.monotonic() < deadline
+    finally:
+        for client in silent:
+            client.close()
+
+
+def test_nobody_there_is_no_status():
+    assert fetch_status("http://127.0.0.1:9") is None
