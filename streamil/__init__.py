@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamil.experiment import load_experiment
-    from streamil.run import run
+    from streamil.direct import run
 
 __all__ = ["load_experiment", "run"]
 
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
 
         return load_experiment
     if name == "run":
-        from streamil.run import run
+        from streamil.direct import run
 
         return run
     raise AttributeError(f"module 'streamil' has no attribute {name!r}")

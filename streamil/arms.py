@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from streamil.experiment import MEMBERS_LIMIT, Arm, ComparisonOf, Experiment, batch_sizes, problems
 from streamil.experiment_file import nearest
@@ -59,10 +59,10 @@ def plan_arms(experiment: Experiment) -> list[ArmPlan]:
 
 def _candidates(experiment: Experiment, entry: str, arm: Arm) -> tuple[list[dict[str, Any]], list[str]]:
     """Return every combination of the values that the entry lists, and what is wrong with them."""
-    swept = {key: values if isinstance(values, list) else [values] for key, values in arm.hyperparameters.items()}
+    model = learner_class(arm.algorithm).Hyperparameters
+    swept = {key: _swept(model, key, value) for key, value in arm.hyperparameters.items()}
     empty = [f"arms.{entry}.{key}: an empty list; at least one value is needed"
              for key, values in swept.items() if not values]
-    model = learner_class(arm.algorithm).Hyperparameters
     candidates: list[dict[str, Any]] = []
     found: dict[str, None] = dict.fromkeys(empty)
     for values in itertools.islice(itertools.product(*swept.values()), MEMBERS_LIMIT + 1):
@@ -73,6 +73,15 @@ def _candidates(experiment: Experiment, entry: str, arm: Arm) -> tuple[list[dict
             found.update(dict.fromkeys(problems(error, model, candidate, experiment.lines, ("arms", entry))))
         candidates.append(candidate)
     return candidates, list(found)
+
+
+def _swept(model: type[BaseModel], key: str, value: Any) -> list[Any]:
+    """Return the values to try: a list is a sweep, unless it is one value of a hyperparameter that is a tuple."""
+    field = model.model_fields.get(key)
+    is_tuple = field is not None and get_origin(field.annotation) is tuple
+    if isinstance(value, list) and not (is_tuple and not any(isinstance(inner, list) for inner in value)):
+        return value
+    return [value]
 
 
 def plan_comparisons(experiment: Experiment, arms: Sequence[ArmPlan]) -> list[ComparisonOf]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,10 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
+GRACE_SECONDS = 2.0
+"""What a command may take after Ctrl-C to finish what was begun; then it is interrupted wherever it is."""
+PARENT_VARIABLE = "STREAMIL_ENDS_WITH_STDIN"
+ORPHAN_SECONDS = 5.0
 File = Annotated[Path, typer.Argument(metavar="FILE", help="experiment file (YAML)")]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="folder for summary.json, curve.parquet and the plot")]
 Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="samples of the stream to take; default: all")]
@@ -43,9 +49,7 @@ def demo(
     """Race IL-prox against backpropagation on MNIST, through a local Kafka: everything on this machine."""
     from streamil.demo import run_demo
 
-    with stopping() as stop:
-        run_demo(out, samples=samples, stay=stay, metrics=metrics or "127.0.0.1:0", stop=stop)
-        end(stop)
+    run_demo(out, samples=samples, stay=stay, metrics=metrics or "127.0.0.1:0", stopping=stopping)
 
 
 @app.command()
@@ -74,12 +78,11 @@ def broker(
         kafka.install(report)
     if install_only:
         return
-    with stopping() as stop, kafka:
+    with kafka, stopping() as stop:
         typer.echo(f"Kafka at {kafka.address}; log in {kafka.log}; Ctrl-C ends it")
         while not stop.wait(0.5):
             if not kafka.running:
                 raise LocalKafkaError(f"the local Kafka has ended by itself; see {kafka.log}")
-        end(stop)
 
 
 @app.command()
@@ -102,7 +105,6 @@ def produce(
             with figures.shown(sys.stderr.isatty()):
                 done = publish(experiment, limit=limit, on_progress=figures.progress, stop=stop)
         say(f"published {done.samples} samples in {done.seconds:.1f} s, from sample {done.first} on")
-        end(stop)
 
 
 @app.command()
@@ -119,14 +121,13 @@ def consume(
 
     with stopping() as stop:
         report_result(learn(experiment, until=until, out=out, metrics=metrics, stay=stay, stop=stop, tell=say))
-        end(stop)
 
 
 @app.command()
 def run(file: File, limit: Limit = None, out: Out = None) -> None:
     """Run the same race in one process, without Kafka."""
     experiment = load(file)
-    from streamil.run import run as race
+    from streamil.direct import run as race
     from streamil.views import race_progress
 
     with stopping() as stop:
@@ -135,7 +136,6 @@ def run(file: File, limit: Limit = None, out: Out = None) -> None:
         report_result(result)
         if out is not None:
             say(f"results in {out}")
-        end(stop)
 
 
 def load(file: Path) -> Experiment:
@@ -175,7 +175,11 @@ class Stop(threading.Event):
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """Turn the first SIGINT or SIGTERM into an event, so that what was begun is finished; a second one ends at once."""
+    """Turn the first SIGINT or SIGTERM into an event, so that what was begun is finished; a second one ends at once.
+
+    After SIGINT that may take `GRACE_SECONDS`, and the command exits with 130. SIGTERM is how services are asked to
+    end: it takes its time and is no failure.
+    """
     stop = Stop()
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -183,23 +187,36 @@ def stopping() -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.signal = number
         stop.set()
+        if number == signal.SIGINT:
+            signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     try:
         yield stop
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def end(stop: Stop) -> None:
-    """Exit with 130 after Ctrl-C; SIGTERM is how services are asked to end, and no failure."""
     if stop.signal == signal.SIGINT:
         raise typer.Exit(INTERRUPTED)
 
 
+def end_with_parent() -> None:
+    """End when standard input does: the demo holds the other end, so its processes outlive it by no means."""
+    def watch() -> None:
+        while os.read(0, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(ORPHAN_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> None:
     """Run the command line: exit 0 done, 1 failed with one clear line, 2 wrong usage."""
+    if os.environ.get(PARENT_VARIABLE):
+        end_with_parent()
     try:
         code = app(standalone_mode=False)
     except StreamilError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import re
 import subprocess
@@ -11,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import IO
@@ -24,8 +25,8 @@ from streamil.report.lines import result_lines
 from streamil.telemetry.server import fetch_status
 from streamil.views import console, download_progress, live_status
 
-QUIT_SECONDS = 1.5
-"""What a child may take to end by itself; then it is killed."""
+QUIT_SECONDS = 1.2
+"""What the children may take to end by themselves; then they are killed."""
 TOPIC = "streamil-demo"
 
 
@@ -36,8 +37,9 @@ class Child:
         self.name = name
         # Its own session: a Ctrl-C meant for the demo must not reach it before the demo has said what to do.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "streamil", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True, start_new_session=True)
+            [sys.executable, "-m", "streamil", *arguments], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True, start_new_session=True,
+            env=os.environ | {"STREAMIL_ENDS_WITH_STDIN": "1"})  # even when we are killed
         self.lines: list[str] = []
         self.new: queue.SimpleQueue[str] = queue.SimpleQueue()
         assert self.process.stderr is not None
@@ -56,19 +58,46 @@ class Child:
             last = next((line for line in reversed(self.lines) if line), f"exit code {code}")
             raise StreamilError(f"the {self.name} ended: {last.removeprefix('error: ')}")
 
-    def end(self) -> None:
-        """Ask it to end, and make it."""
-        if self.process.poll() is None:
-            self.process.terminate()
+
+@contextmanager
+def children() -> Iterator[Callable[[str, list[str]], Child]]:
+    """Start processes; at the end ask them all to end, and make them."""
+    started: list[Child] = []
+
+    def start(name: str, arguments: list[str]) -> Child:
+        started.append(Child(name, arguments))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for child in started:
+            child.process.terminate()
+        deadline = time.monotonic() + QUIT_SECONDS
+        for child in started:
             try:
-                self.process.wait(QUIT_SECONDS)
+                child.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                self.process.kill()
-        self.process.wait()
+                child.process.kill()
+                child.process.wait()
 
 
-def run_demo(out: Path, *, samples: int, stay: bool, metrics: str, stop: threading.Event) -> None:
+def run_demo(out: Path, *, samples: int, stay: bool, metrics: str,
+             stopping: Callable[[], AbstractContextManager[threading.Event]]) -> None:
     """Run the whole demo; results go to `out`.
+
+    Parameters
+    ----------
+    out
+        Folder for the results and the experiment file.
+    samples
+        How many to race over.
+    stay
+        Keep page and metrics up after the end.
+    metrics
+        Address of page and metrics.
+    stopping
+        Entered once Kafka runs; the event that it lends ends the demo. Before that an exception does.
 
     Raises
     ------
@@ -83,16 +112,17 @@ def run_demo(out: Path, *, samples: int, stay: bool, metrics: str, stop: threadi
             kafka.install(report)
         started = time.monotonic()
         stack.enter_context(kafka)
+        stop = stack.enter_context(stopping())
+        start = stack.enter_context(children())
         screen.print(f"{time.monotonic() - started:5.1f} s  Kafka runs at {kafka.address}")
         file = out / "experiment.yaml"
         text = files("streamil").joinpath("demo.yaml").read_text()
         file.write_text(f"{text}kafka: {{bootstrap_servers: \"{kafka.address}\"}}\n")
         ensure_topic(Kafka(bootstrap_servers=kafka.address), TOPIC)
-        consumer = stack.enter_context(_child("consumer", [
+        consumer = start("consumer", [
             "consume", str(file), "--until", str(samples), "--out", str(out), "--metrics", metrics,
-            *(["--stay"] if stay else [])]))
-        producer = stack.enter_context(_child("producer", [
-            "produce", str(file), "--limit", str(samples), "--metrics", "127.0.0.1:0"]))
+            *(["--stay"] if stay else [])])
+        producer = start("producer", ["produce", str(file), "--limit", str(samples), "--metrics", "127.0.0.1:0"])
         url = _address(consumer, stop)
         if url is None:
             return
@@ -111,15 +141,6 @@ def run_demo(out: Path, *, samples: int, stay: bool, metrics: str, stop: threadi
             print(f"page and metrics stay at {url}/ until Ctrl-C", flush=True)
             while not stop.wait(0.5):
                 consumer.require_no_failure()
-
-
-@contextmanager
-def _child(name: str, arguments: list[str]) -> Iterator[Child]:
-    child = Child(name, arguments)
-    try:
-        yield child
-    finally:
-        child.end()
 
 
 def _address(consumer: Child, stop: threading.Event) -> str | None:

@@ -74,12 +74,12 @@ def _look(experiment: Experiment) -> tuple[Featurizer, int]:
 
 
 def _members(plan: ArmPlan) -> str:
-    candidates, members = len(plan.candidates), len(plan.members)
+    members, seeds = len(plan.members), len(plan.candidates[0])
     if members == 1:
         return "1 member"
     swept = {key: list(dict.fromkeys(str(member[key]) for member in plan.members)) for key in plan.members[0]}
-    values = "".join(f", {key} {_shortened(found)}" for key, found in swept.items() if key != "seed" and len(found) > 1)
-    return f"{members} members ({candidates} candidates of {members // candidates} seeds{values})"
+    values = [f"{key} {_shortened(found)}" for key, found in swept.items() if key != "seed" and len(found) > 1]
+    return f"{members} members ({'; '.join([*values, *([f'{seeds} seeds'] if seeds > 1 else [])])})"
 
 
 def _comparisons(experiment: Experiment, plans: list[ArmPlan]) -> Iterator[str]:

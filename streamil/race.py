@@ -26,6 +26,8 @@ from streamil.learners import create
 from streamil.learners.population import Population
 from streamil.samples import UNLABELLED, Batch, Records, Rejected
 
+CURVE_POINTS = 500
+"""Points of a learning curve; every point that is kept costs one more call of the metrics."""
 PIECE = 64
 """Samples learned between two looks at the clock, the signals and the lock: few enough for a quick end."""
 
@@ -48,7 +50,7 @@ class RacingArm:
         self.population: Population | None = None
         self.figures = Prequential(len(plan.members), window=experiment.evaluation.window,
                                    fading=experiment.evaluation.fading)
-        self.curve = Curve(len(plan.members))
+        self.curve = Curve(len(plan.members), CURVE_POINTS)
 
     def start(self, inputs: int, classes: int, experiment: Experiment, device: torch.device) -> None:
         """Build the population for samples of `inputs` values and `classes` labels known beforehand."""
@@ -152,7 +154,9 @@ class Race:
         self.segment = int(new.segment[-1])
         for name, arm in self.arms.items():
             if arm.population is None:
-                arm.start(new.x.shape[1], len(self.featurizer.labels), self.experiment, self.device)
+                # Not the labels read so far: how many these are depends on how the samples were cut into calls.
+                classes = len(self.experiment.stream.classes or ())
+                arm.start(new.x.shape[1], classes, self.experiment, self.device)
             done = self._done[name]
             full = (len(waiting) - done) // arm.plan.batch_size * arm.plan.batch_size
             if full:

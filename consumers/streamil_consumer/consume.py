@@ -68,7 +68,7 @@ def consume(experiment: Experiment, *, until: int | None = None, out: Path | Non
             if reader.position > 0 and experiment.kafka.start == "earliest":
                 tell(f"records before offset {reader.position} are no longer in the log")
             view.state = "learning"
-            _learn(reader, Intake(race, telemetry), race, view, until, stop)
+            _learn(reader, Intake(race, telemetry, stop), race, view, until, stop)
             reader.commit()
         view.state = "stopped" if stop.is_set() else "done"
         result = summary(race) if out is None else write_results(race, out)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from numpy.typing import NDArray
 
 from streamil.codec import cast, decode
 from streamil.errors import CodecError, StreamMismatch
 from streamil.kafka import Message
-from streamil.race import Race
+from streamil.race import PIECE, Race
 from streamil.samples import Records
 from streamil.telemetry.metrics import RaceMetrics
 
@@ -29,8 +31,8 @@ class Intake:
         Ordinal of the next sample to take in; None before the first record.
     """
 
-    def __init__(self, race: Race, metrics: RaceMetrics) -> None:
-        self._race, self._metrics = race, metrics
+    def __init__(self, race: Race, metrics: RaceMetrics, stop: threading.Event) -> None:
+        self._race, self._metrics, self._stop = race, metrics, stop
         self.next_ordinal: int | None = None
         self._numbered: bool | None = None
 
@@ -62,10 +64,10 @@ class Intake:
         self._feed(records[fresh:], start + records.places[fresh:], room)
 
     def _feed(self, records: Records, ordinals: NDArray[np.int64], room: int | None) -> None:
-        """Feed the samples; where only `room` are wanted, as many as are needed to take so many in."""
+        """Feed the samples until `stop`; where only `room` are wanted, as many as are needed to take so many in."""
         before = self._race.samples
-        while len(records):
-            size = len(records) if room is None else min(len(records), room - (self._race.samples - before))
+        while len(records) and not self._stop.is_set():
+            size = PIECE if room is None else min(PIECE, room - (self._race.samples - before))
             if size <= 0:
                 return
             self._race.feed(records[:size], ordinals[:size])

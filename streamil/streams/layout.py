@@ -35,7 +35,7 @@ class Layout:
         Raises
         ------
         SourceError
-            For a name that is there twice, one that is not there, and a table without a feature.
+            For a name that is there twice, is empty or is not there, and a table without a feature.
         """
         twice = [name for place, name in enumerate(names) if name in names[:place]]
         if twice:
@@ -55,6 +55,9 @@ class Layout:
         features = [name for name in source.columns or names if name not in taken and name not in source.drop]
         if not features:
             raise SourceError(f"{path}: no column is left as a feature, beside the label {source.label!r}")
+        if "" in features:
+            raise SourceError(f"{path}: column {list(names).index('') + 1} has no name, like row numbers and what "
+                              "follows a last delimiter; name it, or leave it out: drop: ['']")
         return cls(tuple(features), source.label, source.id, source.time, source.segment)
 
 

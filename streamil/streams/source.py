@@ -60,9 +60,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as raw:
             magic = raw.read(8)
             raw.seek(0)
-            for start, what in _OTHERS.items():
-                if magic.startswith(start):
-                    raise SourceError(f"{path}: is {what}")
+            require_no_other(magic, path)
             if magic[:2] == b"\x1f\x8b":
                 with gzip.GzipFile(fileobj=raw) as unpacked:
                     yield cast(BinaryIO, unpacked)
@@ -72,6 +70,13 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise SourceError(f"{path}: damaged or incomplete gzip file ({error}); fetch it again") from None
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+def require_no_other(start: bytes, path: Path) -> None:
+    """Raise `SourceError` for a file that begins like one of another kind."""
+    for magic, what in _OTHERS.items():
+        if start.startswith(magic):
+            raise SourceError(f"{path}: is {what}")
 
 
 def unreadable(path: Path, error: OSError) -> SourceError:

@@ -21,7 +21,7 @@ from streamil.experiment import CsvSource
 from streamil.samples import Records
 from streamil.streams.chunks import CHUNK
 from streamil.streams.layout import BadRow, Layout, id_of, label_of, on_bad_row, segment_of, time_of
-from streamil.streams.source import Opened, Skipped, opened
+from streamil.streams.source import Opened, Skipped, opened, require_no_other
 from streamil.values import number
 
 LINE_LIMIT = 1 << 24
@@ -29,9 +29,14 @@ LINE_LIMIT = 1 << 24
 FIELD_LIMIT = 131_072
 """Characters of the longest field: Python's own limit. A quote that is never closed is found by it."""
 
-_ARFF = re.compile(rb"\s*(?:%[^\r\n]*[\r\n]+\s*)*@relation\b", re.IGNORECASE)
+_ARFF = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:%[^\r\n]*[\r\n]+\s*)*@relation\b", re.IGNORECASE)
 _LINE_END = re.compile(r"\r\n|\r|\n")
-_OTHER_NOTATION = re.compile(r"\s*[-+]?\d{1,3}(?:[,.' ]?\d{3})*[,.]\d+\s*|\s*[-+]?\d+,\d+\s*", re.ASCII)
+_BLANKS = " \u00a0\u202f\u2009"
+"""Between thousands: a blank, and the ones that do not break or are thin."""
+_OTHER_NOTATION = re.compile(
+    rf"\s*[-+\u2212]?(?:\d{{1,3}}(?:[,.'\u2019{_BLANKS}]?\d{{3}})*[,.]\d+|\d+,\d+"  # decimals, perhaps after thousands
+    rf"|\d{{1,3}}(?:[,'\u2019{_BLANKS}]\d{{3}})+|(?<=\u2212)\d+)\s*", re.ASCII)  # thousands; the typographic minus
+_PERHAPS_MISSING = frozenset({"NA", "N/A", "n/a", "#N/A", "null", "NULL"})
 
 
 def csv_table(source: CsvSource, path: Path) -> Opened:
@@ -63,8 +68,8 @@ def _chunks(source: CsvSource, path: Path, skipped: Skipped) -> Iterator[Records
             line = 1
             for row in reader:
                 first_line, line = line, reader.line_num + 1
-                if not row or (len(row) == 1 and not row[0].strip()):
-                    continue  # blank, as at the end of spreadsheets' files
+                if not any(map(str.strip, row)):
+                    continue  # blank, or delimiters alone, as at the end of spreadsheets' files
                 if table is None:
                     names = row if source.header else [str(place) for place in range(1, len(row) + 1)]
                     table = _Rows(source, Layout.of(source, _columns(names, source, path), path), names)
@@ -106,6 +111,9 @@ def _require_table(path: Path, encoding: str) -> None:
         start = file.read(1 << 16)
     if not start.strip():
         raise SourceError(f"{path}: is empty")
+    require_no_other(start, path)
+    if start[:2] == b"\x1f\x8b":
+        raise SourceError(f"{path}: is compressed twice; unpack it once")
     if _ARFF.match(start):
         raise SourceError(f"{path}: is an ARFF file; save it as CSV, or read it by source kind python "
                           "(scipy.io.arff) or river")
@@ -202,6 +210,9 @@ class _Rows:
                     if value is None and _OTHER_NOTATION.fullmatch(text):
                         raise BadRow(f"column {self.layout.features[column]!r}: {text!r} is a number in another "
                                      "notation; set decimal and delimiter, or drop the column")
+                    if text in _PERHAPS_MISSING and "missing" not in self.source.model_fields_set:
+                        raise BadRow(f"column {self.layout.features[column]!r} begins with {text!r}, which may mean a "
+                                     "missing value; list what does: missing: ['', '?', ...]")
                     begun.append((column, text, value is not None))
                 elif value is None:
                     raise BadRow(f"column {self.layout.features[column]!r}: {text[:40]!r} is no number, and the column "

@@ -182,7 +182,8 @@ def _comparisons(race: Race) -> Iterator[Metric]:
     labels = ["experiment", "challenger", "baseline", "scope"]
     advantage = GaugeMetricFamily("streamil_advantage_ratio", "Mean difference of accuracy, with its bounds.",
                                   labels=[*labels, "bound"])
-    evidence = GaugeMetricFamily("streamil_advantage_log_e", "Log of the e-value of the discordant pairs.", labels=labels)
+    evidence = GaugeMetricFamily(
+        "streamil_advantage_log_e", "Log of the e-value of the discordant pairs.", labels=labels)
     verdict = GaugeMetricFamily(
         "streamil_verdict", "1 challenger leads, 0 open, -1 baseline leads.", labels=labels)
     for (challenger, baseline), comparison in race.comparisons.items():

@@ -11,7 +11,7 @@ from streamil.errors import ExperimentError, SourceError
 from streamil.experiment import Experiment, load_experiment
 from streamil.race import Race
 from streamil.results import curve_table, summary, write_results
-from streamil.run import run
+from streamil.direct import run
 from streamil.samples import Records
 
 ARMS = {
@@ -28,7 +28,7 @@ def experiment(arms=ARMS, **more):
 def some_records(count, seed=0, missing=()):
     random = np.random.default_rng(seed)
     x = random.normal(size=(count, 3))
-    y = [None if place in missing else ("up" if row.sum() > 0 else "down") for place, row in enumerate(x)]
+    y = [None if place in missing else f"class {random.integers(9)}" for place in range(count)]
     return Records(y=y, x=x)
 
 
@@ -44,6 +44,12 @@ def test_sweeps_and_seeds_become_members_and_candidates():
     assert plans["il@4"].members == ({"alpha": 0.1, "seed": 0}, {"alpha": 0.1, "seed": 1}, {"alpha": 5, "seed": 0},
                                      {"alpha": 5, "seed": 1})
     assert plans["il@4"].candidates == ((0, 1), (2, 3))
+
+
+@pytest.mark.parametrize(("betas", "members"), [([0.8, 0.9], [[0.8, 0.9]]), ([[0.8, 0.9], [0.9, 0.99]], [[0.8, 0.9], [0.9, 0.99]])])
+def test_a_hyperparameter_that_is_a_tuple_is_swept_by_a_list_of_lists(betas, members):
+    (plan,) = plan_arms(experiment({"a": {"algorithm": "bp-adam", "betas": betas}}))
+    assert [member["betas"] for member in plan.members] == members
 
 
 def test_comparisons_are_il_against_the_rest_at_equal_batch_size():
@@ -83,7 +89,7 @@ def test_a_race_does_not_depend_on_how_samples_are_cut(cuts):
 def test_the_hash_follows_ordinals_labels_and_their_order():
     records = some_records(20)
     hashes = {feed(Race(experiment()), records).learned_hash}
-    other = Records(y=["down" if label == "up" else "up" for label in records.y], x=records.x)
+    other = Records(y=["class 0"] * 20, x=records.x)
     hashes.add(feed(Race(experiment()), other).learned_hash)
     hashes.add(feed(Race(experiment()), some_records(20, missing={19})).learned_hash)
     race = Race(experiment())
@@ -115,10 +121,10 @@ def test_unlabelled_samples_are_taken_in_and_not_learned():
 def test_bad_samples_are_rejected_alone_and_counted():
     records = some_records(6)
     records.x[2, 1] = np.nan
-    race = Race(experiment(stream={"classes": ["up", "down"]}))
+    race = Race(experiment(stream={"classes": [f"class {place}" for place in range(9)]}))
     (rejected,) = race.feed(records, np.arange(6))
     assert (rejected.index, race.samples, race.rejected[rejected.reason]) == (2, 5, 1)
-    (rejected,) = race.feed(Records(y=["sideways"], x=np.ones((1, 3))), np.arange(6, 7))
+    (rejected,) = race.feed(Records(y=["class 9"], x=np.ones((1, 3))), np.arange(6, 7))
     assert (race.rejected["unknown-label"], race.samples) == (1, 5)
 
 

@@ -336,3 +336,14 @@ def test_unknown_rule_names_the_nearest():
 def test_names_are_known_without_torch():
     code = "import sys, streamil.learners as l; assert l.ALGORITHMS; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_losses_are_the_same_bits_however_many_samples_a_call_has(batch_size):
+    # Vectorised logarithms treat the last few of many values apart, which shows in the last bit.
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(1024, 6)).astype(np.float32), random.integers(10, size=1024)
+    whole = create("bp-sgd", [6, 10], batch_size=batch_size).learn(x, y).loss
+    population = create("bp-sgd", [6, 10], batch_size=batch_size)
+    pieces = [population.learn(x[first : first + 8], y[first : first + 8]).loss for first in range(0, 1024, 8)]
+    assert torch.equal(whole, torch.cat(pieces, dim=1))

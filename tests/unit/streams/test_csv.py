@@ -157,6 +157,42 @@ def test_a_cut_gzip_file_never_ends_like_a_whole_one(tmp_path):
         assert "gzip" in error_of("t.csv", tmp_path)
 
 
+@pytest.mark.parametrize("text", ["1 234", "1\xa0234,5", "1\u202f234.5", "1\u2019234.5", "\u22121.5", "\u221215", "1.234,5"])
+def test_numbers_of_other_notations_are_no_categories(written, text):
+    assert "another notation" in error_of("t.csv", written(f"a;label\n{text};u\n").parent, delimiter=";")
+
+
+@pytest.mark.parametrize("text", ["1 2345", "12-345", "1.2.3", "5%", "v1,5"])
+def test_texts_with_digits_are_categories(written, text):
+    assert read(written(f"a;label\n{text};u\n"), delimiter=";")[0] == [(text, "u")]
+
+
+def test_a_word_for_missing_is_asked_about_where_it_would_make_categories_of_numbers(written):
+    path = written("a,label\nNA,u\n2,v\n")
+    assert "missing: [" in error_of("t.csv", path.parent)
+    assert read(path, missing=["NA"])[0] == [(None, "u"), ("2", "v")]
+    assert read(path, missing=[""])[0] == [("NA", "u"), ("2", "v")]
+
+
+@pytest.mark.parametrize("content", [",a,label\n0,1,u\n1,2,v\n", "a,label,\n1,u,\n2,v,\n"])
+def test_columns_without_a_name_are_left_out_by_request_only(written, content):
+    path = written(content)
+    assert "has no name" in error_of("t.csv", path.parent)
+    assert read(path, drop=[""])[0] == [("1", "u"), ("2", "v")]
+
+
+def test_lines_of_delimiters_alone_are_no_samples(written):
+    assert read(written("a,b,label\n1,2,u\n,,\n3,4,v\n , ,\n"))[0] == [("1", "2", "u"), ("3", "4", "v")]
+
+
+@pytest.mark.parametrize(("content", "word"), [
+    (gzip.compress(gzip.compress(b"a,label\n1,u\n")), "twice"), (gzip.compress(b"PK\x03\x04" + bytes(50)), "zip"),
+    (b"\xef\xbb\xbf% from MOA\n@RELATION x\n@DATA\n1,u\n", "ARFF"),
+])
+def test_what_is_inside_a_wrapping_is_named(written, content, word):
+    assert word in error_of("t.csv", written(content).parent)
+
+
 def test_one_row_is_one_sample_and_plain_thousands_are_numbers():
     assert read("d11_one_row.csv")[0] == [("1", "2", "3", "up")]
     rows, _ = read("d02_thousands_plain.csv")

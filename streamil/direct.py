@@ -54,6 +54,8 @@ def run(experiment: Experiment, *, limit: int | None = None, out: Path | None = 
     >>> result["samples"], result["comparisons"][0]["verdict"]
     (200, 'open')
     """
+    if out is not None:
+        from streamil.report.plot import plot_accuracy  # now: after a Ctrl-C there is no time for large imports
     race = Race(experiment)
     stop = stop or threading.Event()
     wanted = min((size for size in (limit, experiment.stream.limit) if size is not None), default=None)
@@ -78,8 +80,6 @@ def run(experiment: Experiment, *, limit: int | None = None, out: Path | None = 
     if out is None:
         return summary(race)
     result = write_results(race, out)
-    from streamil.report.plot import plot_accuracy
-
     plot_accuracy(out)
     return result
 

@@ -1,0 +1,83 @@
+"""The pages of the documentation, and the blocks of code in them: what the tests of the documentation share."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import Metric
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(path for pattern in ("*.md", "docs/*.md", "*/README.md", "streamil/*/data/README.md", "tests/*/README.md")
+               for path in ROOT.glob(pattern))
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"# ([\w.-]+\.(?:py|yaml))\n")
+_BROKER = ("from kafka import", "streamil_producer", "streamil_consumer")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code in a page; `file` is the name that its first line gives it, if it does."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    @property
+    def file(self) -> str | None:
+        named = _FILE.match(self.text)
+        return named[1] if named else None
+
+    @property
+    def needs_broker(self) -> bool:
+        return any(word in self.text for word in _BROKER)
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(page: Path, language: str = "") -> list[Block]:
+    """Return the page's blocks in that language, in order; all where none is named."""
+    text = page.read_text(encoding="utf-8")
+    found = [Block(page, text.count("\n", 0, match.start()) + 1, match[1], match[2]) for match in _BLOCK.finditer(text)]
+    return [block for block in found if not language or block.language == language]
+
+
+def blocks_of_all(language: str) -> list[Block]:
+    return [block for page in PAGES for block in blocks(page, language)]
+
+
+def prose(page: Path) -> str:
+    """Return the page without its blocks."""
+    return _BLOCK.sub("", page.read_text(encoding="utf-8"))
+
+
+def table(page: Path, heading: str) -> list[list[str]]:
+    """Return the cells of the first table under a heading, without its head."""
+    part = page.read_text(encoding="utf-8").partition(f"{heading}\n")[2]
+    rows = re.search(r"(?:^\|.*\|\n)+", part, re.MULTILINE)
+    assert rows, f"{page}: no table under {heading!r}"
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in rows[0].splitlines()[2:]]
+
+
+def run_block(text: str, folder: Path) -> None:
+    """Run a block as a script, in this process."""
+    script = folder / "block.py"
+    script.write_text(text, encoding="utf-8")
+    runpy.run_path(str(script), run_name="__main__")
+
+
+def metric_rows(metrics: Iterable[Metric]) -> list[list[str]]:
+    """Return the row of a page's table for each metric: name, type, labels, meaning."""
+    suffix = {"counter": "_total", "info": "_info"}
+    rows = []
+    for metric in metrics:
+        labels = list(dict.fromkeys(label for sample in metric.samples for label in sample.labels if label != "le"))
+        shown = "versions" if metric.name == "streamil_build" else ", ".join(f"`{label}`" for label in labels)
+        shown = "one per hyperparameter" if metric.name == "streamil_arm" else shown
+        rows.append([f"`{metric.name}{suffix.get(metric.type, '')}`", metric.type, shown, metric.documentation])
+    return [row for number, row in enumerate(rows) if row[0] not in [one[0] for one in rows[:number]]]

@@ -1,0 +1,140 @@
+"""The documentation says what the code does: its blocks run, its tables are the code's, its links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pages import PAGES, ROOT, blocks, blocks_of_all, metric_rows, prose, run_block, table
+
+from streamil import run
+from streamil.arms import plan_arms
+from streamil.codec import REASONS, RECORD_LIMIT, decode
+from streamil.codec._arrow_guard import EXPANDED_LIMIT
+from streamil.codec._gather import SAMPLES_LIMIT
+from streamil.codec.json_format import CELLS_LIMIT, DEPTH_LIMIT
+from streamil.experiment import Experiment, load_experiment
+from streamil.experiment_file import read_yaml
+from streamil.features import SLOTS
+from streamil.race import Race
+from streamil.streams import open_stream
+from streamil.telemetry.metrics import RaceMetrics
+from streamil.telemetry.producer import ProducerMetrics
+
+WIRE = ROOT / "docs" / "wire-format.md"
+FEATURES = ROOT / "docs" / "features.md"
+SOURCE = {"source": {"kind": "elec"}}
+ARMS = {"bp": {"algorithm": "bp-sgd"}}
+
+
+@pytest.mark.parametrize("block", [block for block in blocks_of_all("python")
+                                   if not block.needs_broker and block.page != FEATURES], ids=str)
+def test_python_blocks_run(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_block(block.text, tmp_path)
+
+
+@pytest.mark.parametrize("block", blocks_of_all("yaml"), ids=str)
+def test_yaml_blocks_are_valid_experiments_or_parts_of_one(block, tmp_path):
+    (tmp_path / "block.yaml").write_text(block.text, encoding="utf-8")
+    written, _ = read_yaml(tmp_path / "block.yaml")
+    plan_arms(Experiment.model_validate({"stream": SOURCE, "arms": ARMS} | written))
+
+
+def test_the_sources_of_the_page_can_be_raced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = []
+    for block in blocks(FEATURES):
+        if block.file is not None:
+            Path(block.file).write_text(block.text, encoding="utf-8")
+            files += [block.file] if block.language == "yaml" else []
+        elif block.language == "csv":
+            table = re.search(r"path: (\S+\.csv)", Path(files[-1]).read_text())[1]
+            Path(table).write_text(block.text, encoding="utf-8")
+        else:
+            assert block.language == "python"
+            run_block(block.text, tmp_path)
+    assert len(files) == 4
+    for file in files:
+        experiment = load_experiment(file)
+        told = []
+        result = run(experiment, limit=60, tell=told.append)
+        assert result["samples"] == (3 if "readings" in file else 60)
+        assert told == []
+
+
+def test_the_table_of_inputs_is_what_the_featurizer_does():
+    page = FEATURES.read_text()
+    assert f"{SLOTS} inputs, one of them 1: the first {SLOTS - 1} values" in page
+
+
+def test_the_page_of_the_experiment_file_is_up_to_date(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    from experiment_file import PAGE, page
+
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python docs/experiment_file.py"
+
+
+def test_every_reason_is_documented():
+    assert table(WIRE, "### Reasons") == [[f"`{reason}`", meaning] for reason, meaning in REASONS.items()]
+
+
+def test_every_reason_that_the_rules_name_exists():
+    rules = WIRE.read_text().partition("## Rules at the edges")[2].partition("### Headers")[0]
+    named = set(re.findall(r"`([a-z]+-[a-z-]+)`", rules))
+    assert named <= set(REASONS)
+    assert named >= {"bad-label", "bad-time", "wrong-width", "schema-registry", "too-deep"}
+
+
+def test_the_limits_are_those_of_the_code():
+    cells = [row[1] for row in table(WIRE, "### Limits")]
+    for cell, shown in zip(cells, (f"{RECORD_LIMIT >> 20} MiB", f"{SAMPLES_LIMIT:,}", f"{CELLS_LIMIT:,}",
+                                   f"{EXPANDED_LIMIT >> 20} MiB", f"{DEPTH_LIMIT} levels"), strict=True):
+        assert cell.startswith(shown)
+
+
+def test_the_records_of_the_page_are_records():
+    (lines,) = blocks(WIRE, "json")
+    counts = [len(decode(line.encode())) for line in lines.text.splitlines()]
+    assert counts == [1, 1, 2]
+    kcat = re.search(r"echo '(.*)' \| kcat", WIRE.read_text())
+    assert decode(kcat[1].encode()).y == ["on"]
+
+
+def test_the_metrics_of_the_consumer_are_documented():
+    telemetry = RaceMetrics()
+    experiment = Experiment.model_validate({
+        "stream": {**SOURCE, "limit": 100}, "arms": {**ARMS, "il": {"algorithm": "il-prox"}}})
+    race = Race(experiment, lock=telemetry.lock, timed=telemetry.timed)
+    telemetry.watch(race)
+    (records,) = open_stream(experiment.stream, Path())
+    race.feed(records, np.arange(len(records)))
+    telemetry.lag = telemetry.offset = lambda: 0
+    assert table(ROOT / "consumers" / "README.md", "## Page and metrics") == metric_rows(telemetry.collect())
+
+
+def test_the_metrics_of_the_producer_are_documented():
+    assert table(ROOT / "producers" / "README.md", "## Metrics") == metric_rows(ProducerMetrics().collect())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page if not path else page.parent / path
+        assert target.exists(), f"{link} is not there"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", prose(target), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}, link
+
+
+def test_no_command_of_the_pages_is_unknown():
+    from streamil.cli import app
+
+    known = {command.callback.__name__ for command in app.registered_commands}
+    for page in PAGES:
+        for block in blocks(page):
+            for word in re.findall(r"^(?:\S*/)?streamil ([a-z-]+)", block.text, re.MULTILINE):
+                assert word in known, f"{block}: streamil {word}"
