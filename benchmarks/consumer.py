@@ -1,7 +1,7 @@
 """The consumer beside `streamil run`: rate through Kafka, equality of results, memory over time.
 
-    python benchmarks/consumer.py rate [--samples 4000] [--runs 3]     # on the demo's file, topic filled beforehand
-    python benchmarks/consumer.py memory [--samples 60000]             # resident memory of `streamil consume`
+python benchmarks/consumer.py rate [--samples 4000] [--runs 3]     # on the demo's file, topic filled beforehand
+python benchmarks/consumer.py memory [--samples 60000]             # resident memory of `streamil consume`
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamil.experiment import load_experiment
     from streamil.direct import run
+    from streamil.experiment import load_experiment
 
 __all__ = ["load_experiment", "run"]
 

@@ -348,6 +348,10 @@ def problems(error: ValidationError, model: type[BaseModel], data: Any, lines: L
         if entry["type"] == "extra_forbidden":
             known = _known_keys(model, entry["loc"][:-1])
             message = f"unknown key{nearest(str(location[-1]), known)}; allowed: {', '.join(known)}"
+        elif entry["type"] == "union_tag_invalid":
+            allowed = context["expected_tags"].replace("'", "")
+            key, message = f"{key}.kind", (
+                f"found {context['tag']!r}{nearest(context['tag'], allowed.split(', '))}; allowed: {allowed}")
         else:
             message = str(context.get("message") or entry["msg"]).removeprefix("Value error, ")
             message = message[:1].lower() + message[1:]

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamil.experiment import Stream
-from streamil.standardiser import Standardiser
 from streamil.samples import Batch, Labels, Records, Rejected
+from streamil.standardiser import Standardiser
 from streamil.values import LARGEST, Column, category_text, missing, number, read_numbers
 
 Kind = Literal["number", "category"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -27,13 +27,20 @@ def console() -> Console:
 
 @contextmanager
 def download_progress() -> Iterator[Report]:
-    """Show a download: a text, and the part of it that is done (None: not known)."""
+    """Show a download, if there is one: a text, and the part of it that is done (None: not known)."""
+    screen = console()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console(), transient=True) as progress:
-        task = progress.add_task("looking for Kafka", total=None)
+    with ExitStack() as stack:
+        bars: list[Progress] = []
 
         def report(text: str, part: float | None) -> None:
-            progress.update(task, description=text, total=None if part is None else 1.0, completed=part or 0.0)
+            if not bars:
+                bars.append(Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal))
+                bars[0].add_task(text)
+                stack.enter_context(bars[0])
+                if not screen.is_terminal:
+                    screen.print(text)
+            bars[0].update(bars[0].task_ids[0], description=text, total=part and 1.0, completed=part or 0.0)
 
         yield report
 

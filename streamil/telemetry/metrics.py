@@ -123,7 +123,7 @@ class RaceMetrics(Collector):
 def _race(race: Race) -> Iterator[Metric]:
     experiment = race.experiment.name
     base = {"experiment": experiment}
-    yield gauge("streamil_learned_samples", "Samples taken in, over all restarts.", [(base, race.samples)])
+    yield gauge("streamil_learned_samples", "Samples taken in.", [(base, race.samples)])
     yield gauge("streamil_segment", "True segment of the newest sample.", [(base, race.segment)])
     info = Metric("streamil_arm", "Hyperparameters of each member.", "info")
     families: dict[str, Any] = {

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 from kafka import KafkaProducer
-from prometheus_client.parser import text_string_to_metric_families
 from processes import running, until
+from prometheus_client.parser import text_string_to_metric_families
 from streamil_consumer import consume
 from streamil_producer import headers, publish
 
@@ -27,7 +27,6 @@ from streamil.direct import run
 from streamil.errors import StreamilError, StreamMismatch, TelemetryError, TopicMissing
 from streamil.experiment import Experiment, Kafka
 from streamil.kafka import TopicWriter, ensure_topic
-from streamil.samples import Records
 from streamil.streams import open_stream, pack
 
 pytestmark = pytest.mark.kafka

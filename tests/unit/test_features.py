@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from streamil.codec import REASONS, cast, decode, encode
 from streamil.experiment import Stream
 from streamil.features import SLOTS, Featurizer
-from streamil.standardiser import Standardiser
 from streamil.samples import Records
+from streamil.standardiser import Standardiser
 from streamil.streams import open_stream, pack
 from streamil.streams.chunks import join
 

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamil.arms import plan_arms, plan_comparisons
+from streamil.direct import run
 from streamil.errors import ExperimentError, SourceError
 from streamil.experiment import Experiment, load_experiment
 from streamil.race import Race
 from streamil.results import curve_table, summary, write_results
-from streamil.direct import run
 from streamil.samples import Records
 
 ARMS = {
