@@ -1,7 +1,7 @@
 """The consumer beside `streamil run`: rate through Kafka, equality of results, memory over time.
 
 python benchmarks/consumer.py rate [--samples 4000] [--runs 3]     # on the demo's file, topic filled beforehand
-python benchmarks/consumer.py memory [--samples 60000]             # resident memory of `streamil consume`
+python benchmarks/consumer.py memory [--samples 60000]             # resident memory of `streamil consume`, small nets
 """
 
 from __future__ import annotations
@@ -24,11 +24,21 @@ from streamil.experiment import Experiment
 from streamil.local_kafka import LocalKafka
 from streamil.telemetry.server import fetch_status
 
+SMALL = """\
+name: small
+stream: {source: {kind: mnist}, regimes: [{kind: single-pass}]}
+network: {hidden: [32]}
+arms:
+  il-prox: {algorithm: il-prox, batch_size: [1, 8], alpha: [1, 5]}
+  bp-sgd: {algorithm: bp-sgd, batch_size: [1, 8], learning_rate: [0.01, 0.03]}
+  bp-adam: {algorithm: bp-adam, batch_size: [1, 8], learning_rate: [0.0003, 0.001]}
+"""
+"""A race with everything that the demo's has, on a network small enough to see 60,000 samples in minutes."""
 
-def demo_file(folder: Path, address: str, name: str = "streamil-demo") -> Path:
-    """Write the demo's experiment file for this broker."""
-    file = folder / f"{name}.yaml"
-    text = files("streamil").joinpath("demo.yaml").read_text().replace("name: streamil-demo", f"name: {name}")
+
+def race_file(folder: Path, address: str, text: str) -> Path:
+    """Write an experiment file for this broker."""
+    file = folder / "race.yaml"
     file.write_text(f'{text}kafka: {{bootstrap_servers: "{address}"}}\n')
     return file
 
@@ -56,7 +66,8 @@ def memory(file: Path, experiment: Experiment, samples: int) -> None:
     """Print the resident memory of a consumer process as samples come in."""
     publish(experiment, limit=samples)
     with subprocess.Popen(
-            [sys.executable, "-m", "streamil", "consume", str(file), "--until", str(samples), "--metrics", "127.0.0.1:0"],
+            [sys.executable, "-m", "streamil", "consume", str(file), "--until", str(samples),
+             "--metrics", "127.0.0.1:0"],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         url = process.stderr.readline().split()[-1].rstrip("/")
@@ -80,7 +91,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, LocalKafka(Path(folder) / "kafka") as kafka:
-        file = demo_file(Path(folder), kafka.address)
+        text = files("streamil").joinpath("demo.yaml").read_text() if options.what == "rate" else SMALL
+        file = race_file(Path(folder), kafka.address, text)
         if options.what == "rate":
             rate(load_experiment(file), options.samples or 4_000, options.runs)
         else:

@@ -51,8 +51,8 @@ def run(experiment: Experiment, *, limit: int | None = None, out: Path | None = 
     ...     "stream": {"source": {"kind": "elec"}, "limit": 200},
     ...     "arms": {"il": {"algorithm": "il-prox", "alpha": 0.1}, "bp": {"algorithm": "bp-sgd"}}})
     >>> result = run(experiment)
-    >>> result["samples"], result["comparisons"][0]["verdict"]
-    (200, 'open')
+    >>> result["samples"], result["comparisons"][0]["samples"]
+    (200, 200)
     """
     if out is not None:
         from streamil.report.plot import plot_accuracy  # now: after a Ctrl-C there is no time for large imports

@@ -8,8 +8,8 @@ order alone, never on how they were cut into calls.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,8 @@ class RacingArm:
     def learn(self, batch: Batch) -> NDArray[np.bool_]:
         """Predict and learn whole mini-batches; return who was right [A, N]."""
         assert self.population is not None
-        outcome = self.population.learn(batch.x, batch.y)
+        with without_denormals():
+            outcome = self.population.learn(batch.x, batch.y)
         predicted = outcome.predicted.cpu().numpy()
         self.curve.follow(self.figures, predicted, batch.y, outcome.loss.double().cpu().numpy())
         correct: NDArray[np.bool_] = predicted == batch.y
@@ -92,8 +93,6 @@ class Race:
         self.experiment = experiment
         self.device = choose_device(experiment)
         torch.set_num_threads(experiment.service.threads)
-        # Means of gradients of pixels that are never lit fade into denormals, which cost a CPU up to 100 times as much.
-        torch.set_flush_denormal(True)
         plans = plan_arms(experiment)
         self.arms = {plan.name: RacingArm(plan, experiment) for plan in plans}
         pairs = plan_comparisons(experiment, plans)
@@ -172,6 +171,16 @@ class Race:
         behind = min(self._done.values())
         self._waiting = waiting[behind:] if behind < len(waiting) else None
         self._done = {name: done - behind for name, done in self._done.items()}
+
+
+@contextmanager
+def without_denormals() -> Iterator[None]:
+    """Let numbers too small for full precision be zero: fading means of gradients end there, at many times the cost."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)  # a mode of the whole thread, which is not ours alone
 
 
 def choose_device(experiment: Experiment) -> torch.device:

@@ -8,10 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from streamil.errors import LocalKafkaError
 from streamil.experiment import Kafka
 from streamil.local_kafka import LocalKafka
+
+# Machines that run tests are busy: how long an example takes says nothing about the code.
+settings.register_profile("streamil", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("streamil")
 
 
 @pytest.fixture(scope="session")

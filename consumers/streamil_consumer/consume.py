@@ -68,8 +68,10 @@ def consume(experiment: Experiment, *, until: int | None = None, out: Path | Non
             if reader.position > 0 and experiment.kafka.start == "earliest":
                 tell(f"records before offset {reader.position} are no longer in the log")
             view.state = "learning"
+            view.offset, view.end = reader.position, reader.end()
             _learn(reader, Intake(race, telemetry, stop), race, view, until, stop)
-            reader.commit()
+            view.end = reader.end()
+            reader.commit(view.offset)
         view.state = "stopped" if stop.is_set() else "done"
         result = summary(race) if out is None else write_results(race, out)
         tell(f"{view.state} after {race.samples} samples" + (f"; results in {out}" if out else ""))
@@ -84,14 +86,17 @@ def _learn(reader: TopicReader, intake: Intake, race: Race, view: View, until: i
     asked = 0.0
     while not stop.is_set() and (until is None or race.samples < until):
         if time.monotonic() - asked > LAG_EVERY_SECONDS:
-            asked, view.lag = time.monotonic(), reader.lag()
-            reader.commit()
-        for message in reader.poll(POLL_RECORDS):
+            asked, view.end = time.monotonic(), reader.end()
+            reader.commit(view.offset)
+        messages = reader.poll(POLL_RECORDS)
+        for message in messages:
             before = race.samples
             intake.take(message, None if until is None else until - before)
             view.learned(message.offset + 1, message.timestamp_ms / 1000, race.samples - before)
             if stop.is_set() or (until is not None and race.samples >= until):
                 break
+        if not messages or message is messages[-1]:
+            view.offset = reader.position  # all that came is dealt with, a transaction's marks too
 
 
 class View:
@@ -99,11 +104,15 @@ class View:
 
     def __init__(self, race: Race, telemetry: RaceMetrics) -> None:
         self.state = "starting"
-        self.lag: int | None = None
-        self.offset: int | None = None
+        self.offset = self.end = 0
         self._race, self._telemetry = race, telemetry
         self._marks: list[tuple[float, int]] = []
         telemetry.lag, telemetry.offset = (lambda: self.lag), (lambda: self.offset)
+
+    @property
+    def lag(self) -> int:
+        """Offsets on the topic that are not dealt with yet."""
+        return max(0, self.end - self.offset)
 
     def learned(self, offset: int, sent: float, samples: int) -> None:
         """Note that a record has been dealt with."""

@@ -122,15 +122,14 @@ class TopicReader:
             self._end = int(self._client.end_offsets([self._partition], timeout_ms=ASK_MS)[self._partition])
         return self._end
 
-    def lag(self) -> int:
-        """Return how many offsets there are still to read."""
-        return max(0, self.end() - self._position)
+    def commit(self, position: int) -> None:
+        """Tell the broker that the group has dealt with all before `position`; failing is no error.
 
-    def commit(self) -> None:
-        """Tell the broker the group's position, so that others can watch the lag; failing is no error."""
+        For those who watch the lag: nothing of ours starts from it.
+        """
         if self.group is not None:
             with contextlib.suppress(KafkaError):
-                offsets = {self._partition: OffsetAndMetadata(self._position, "", -1)}
+                offsets = {self._partition: OffsetAndMetadata(position, "", -1)}
                 self._client.commit(offsets, timeout_ms=ASK_MS)
 
     def close(self) -> None:

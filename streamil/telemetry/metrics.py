@@ -73,8 +73,8 @@ class RaceMetrics(Collector):
         self.latency = Histogram(LATENCY_SECONDS)
         self.latency_skipped = 0
         self.repeats = 0
-        self.lag: Callable[[], int | None] = lambda: None
-        self.offset: Callable[[], int | None] = lambda: None
+        self.lag: Callable[[], int] = lambda: 0
+        self.offset: Callable[[], int] = lambda: 0
 
     @contextmanager
     def timed(self, arm: str, updates: int) -> Iterator[None]:
@@ -108,8 +108,7 @@ class RaceMetrics(Collector):
                                     self.latency.buckets(), self.latency.sum)
         for name, text, value in (("consumer_lag_records", "Records on the topic not yet read.", self.lag()),
                                   ("consumer_offset", "Offset of the next record to read.", self.offset())):
-            if value is not None:
-                yield GaugeMetricFamily(f"streamil_{name}", text, value)
+            yield GaugeMetricFamily(f"streamil_{name}", text, value)
         if self.race is not None:
             with self.lock:
                 yield from list(_race(self.race))

@@ -7,7 +7,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterable
 from importlib.resources import files
-from socketserver import ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -32,9 +32,8 @@ class _Listener(ThreadingMixIn, WSGIServer):
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
-        # The inherited method looks up the host's name, which may ask a name server and wait for it.
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
+        # WSGIServer's own method looks up the host's name, which may ask a name server and wait for it.
+        TCPServer.server_bind(self)  # and takes a port that a killed process has left a moment ago
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
         self.setup_environ()
 

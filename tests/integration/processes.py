@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,12 +10,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psutil
 
 COMMAND = [sys.executable, "-m", "streamil"]
+
+
+def quick(seconds: float) -> bool:
+    """Whether an end took three seconds at most; more where other programs want the processors, too."""
+    return seconds < 3 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def streamil(*arguments: object, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -55,14 +60,13 @@ class Running:
         self.process.send_signal(number)
         code = self.process.wait(30)
         seconds = time.monotonic() - started
-        alive = psutil.wait_procs(family, timeout=0 if number == signal.SIGINT else 10)[1]
-        assert not alive, alive
+        assert not alive(family, 1)
         self.reader.join(5)
         assert not any("Traceback" in line for line in self.lines), "\n".join(self.lines)
         return code, seconds
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(*arguments: object, **environment: str) -> Iterator[Running]:
     """A command in the background, killed at the end with all that came from it."""
     one = Running(arguments, environment)
@@ -76,6 +80,18 @@ def running(*arguments: object, **environment: str) -> Iterator[Running]:
         one.reader.join(10)
         assert one.process.stdout is not None
         one.process.stdout.close()
+
+
+def words(process: psutil.Process) -> str:
+    """The process's command line, nothing for one that is gone."""
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
+def alive(family: list[psutil.Process], seconds: float) -> list[str]:
+    """Those that still run after so many seconds; one that only its parent has not noticed dead does not."""
+    return [found for one in psutil.wait_procs(family, timeout=seconds)[1] if (found := words(one))]
 
 
 def until(condition: Callable[[], Any], seconds: float = 60, of: Running | None = None) -> Any:

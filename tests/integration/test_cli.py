@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -15,16 +15,15 @@ from typing import Any
 
 import psutil
 import pytest
-from processes import running, streamil
+from processes import quick, running, streamil, words
 
 from streamil.errors import SourceError
 from streamil.experiment import Kafka
 from streamil.kafka import ensure_topic
-from streamil.streams.idx import DATA, MNIST, mnist
+from streamil.streams.idx import DATA, MNIST, mnist, read_idx
 
 NOBODY = Kafka(bootstrap_servers="127.0.0.1:1")
 COMMANDS = ("demo", "check", "broker", "produce", "consume", "run")
-QUICK = 3.0
 
 
 def written(folder: Path, kafka: Kafka = NOBODY, **more: Any) -> Path:
@@ -62,9 +61,10 @@ def test_torch_is_imported_only_where_it_is_used(code: str) -> None:
 
 
 def test_help_is_quick() -> None:
-    started = time.monotonic()
-    assert all(command in streamil("--help").stdout for command in COMMANDS)
-    assert time.monotonic() - started < 1.5  # about 0.2 s where nothing else runs
+    used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    shown = streamil("--help").stdout
+    assert all(command in shown for command in COMMANDS)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used < 0.5
 
 
 @pytest.mark.parametrize("command", ["check", "run", "produce", "consume"])
@@ -73,10 +73,9 @@ def test_a_wrong_file_names_key_and_nearest(tmp_path: Path, command: str) -> Non
     one_line(streamil(command, tmp_path / "absent.yaml"), 2, "absent.yaml", "cannot be read")
 
 
-@pytest.mark.parametrize("command", ["check", "run", "consume"])
-def test_a_wrong_hyperparameter_names_arm_and_nearest(tmp_path: Path, command: str) -> None:
+def test_a_wrong_hyperparameter_names_arm_and_nearest(tmp_path: Path) -> None:
     arms = {"bp": {"algorithm": "bp-sgd", "learning_rat": 0.1}}
-    one_line(streamil(command, written(tmp_path, arms=arms)), 2, "arms.bp.learning_rat", "nearest known: learning_rate")
+    one_line(streamil("check", written(tmp_path, arms=arms)), 2, "arms.bp.learning_rat", "nearest known: learning_rate")
 
 
 @pytest.mark.parametrize("command", ["produce", "consume"])
@@ -102,10 +101,10 @@ def test_a_damaged_file_is_named_with_the_reason(tmp_path: Path) -> None:
     images.write_bytes(content[:len(content) // 2])
     shutil.copy(DATA / "mnist" / labels.name, labels)
     file = written(tmp_path, stream={"source": {"kind": "idx", "images": str(images), "labels": str(labels)}})
-    for command in ("check", "run"):
-        one_line(streamil(command, file), 1, images.name, "damaged")
+    one_line(streamil("check", file), 1, images.name, "damaged")
     images.write_bytes(gzip.compress(gzip.decompress(content)[:-10], 1))
-    one_line(streamil("run", file), 1, images.name, "damaged")
+    with pytest.raises(SourceError, match=rf"{images.name}: damaged: 7840000 bytes claimed"):
+        read_idx(images)
 
 
 def test_damaged_digits_of_the_package_name_both_checksums(tmp_path: Path) -> None:
@@ -121,8 +120,8 @@ def test_damaged_digits_of_the_package_name_both_checksums(tmp_path: Path) -> No
 
 def test_check_says_what_the_file_means(tmp_path: Path) -> None:
     shown = streamil("check", written(tmp_path)).stdout
-    for text in ("inputs: 8: ", "nswprice", "classes: ", "UP", "network: 8-8-2", "4 members (2 candidates of 2 seeds",
-                 "learning_rate 0.01, 0.1", "90 parameters each", "memory of all arms", "comparisons: none"):
+    for text in ("inputs: 6: ", "nswprice", "classes: ", "network: 6-8-2", "4 members", "learning_rate 0.01, 0.1",
+                 "2 seeds", "74 parameters each", "memory of all arms", "comparisons: none"):
         assert text in shown, shown
 
 
@@ -132,19 +131,18 @@ def test_run_ends_within_three_seconds_and_keeps_what_it_has(tmp_path: Path) -> 
         while one.process.poll() is None and one.family()[0].cpu_times().user < 5:
             time.sleep(0.05)
         code, seconds = one.end()
-    assert (code, seconds < QUICK) == (130, True), seconds
+    assert (code, quick(seconds)) == (130, True), seconds
     assert json.loads((tmp_path / "summary.json").read_text())["samples"] > 0
-    assert (tmp_path / "accuracy.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("seconds", [0.15, 0.5, 1.2, 2.0])
+@pytest.mark.parametrize("seconds", [2.0, pytest.param(0.8, marks=pytest.mark.slow), pytest.param(1.4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("command", ["run", "consume", "produce"])
 def test_a_start_can_be_interrupted(tmp_path: Path, command: str, seconds: float) -> None:
     """While modules are imported, the source is read, the broker looked for: one can always leave."""
     with running(command, written(tmp_path, stream={"source": {"kind": "mnist"}})) as one:
         time.sleep(seconds)
         code, took = one.end()
-    assert (code, took < QUICK) == (130, True), (took, one.lines)
+    assert code in (130, -signal.SIGINT) and quick(took), (code, took, one.lines)  # the latter: Python itself started
 
 
 @pytest.mark.kafka
@@ -154,12 +152,13 @@ def test_produce_ends_within_three_seconds(tmp_path: Path, kafka_settings: Kafka
         assert "127.0.0.1:" in one.wait_for("publishing to topic")
         time.sleep(1)
         code, seconds = one.end()
-    assert (code, seconds < QUICK) == (130, True) and "published" in one.lines[-1]
+    assert (code, quick(seconds)) == (130, True) and "published" in one.lines[-1]
 
 
 @pytest.mark.kafka
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("state", ["idle", "learning"])
+@pytest.mark.parametrize(("state", "number"), [
+    ("idle", signal.SIGINT), ("learning", signal.SIGTERM),
+    *(pytest.param(*one, marks=pytest.mark.slow) for one in (("idle", signal.SIGTERM), ("learning", signal.SIGINT)))])
 def test_consume_ends_within_three_seconds_with_its_results(
         tmp_path: Path, kafka_settings: Kafka, topic: str, state: str, number: int) -> None:
     stream = {"topic": topic, "samples_per_record": 4096}
@@ -172,7 +171,7 @@ def test_consume_ends_within_three_seconds_with_its_results(
         one.wait_for("learning from topic")
         time.sleep(1.5)
         code, seconds = one.end(number)
-    assert (code, seconds < QUICK) == (130 if number == signal.SIGINT else 0, True), seconds
+    assert (code, quick(seconds)) == (130 if number == signal.SIGINT else 0, True), seconds
     samples = json.loads((tmp_path / "out" / "summary.json").read_text())["samples"]
     assert samples > 0 if state == "learning" else samples == 0
 
@@ -186,10 +185,10 @@ def test_broker_ends_within_three_seconds(tmp_path: Path, when: str) -> None:
             assert one.wait_for("Kafka at 127.0.0.1:") == one.lines[0]
         else:
             time.sleep(1.0)
-        words = one.family()
+        family = one.family()
         code, seconds = one.end()
-    assert (code, seconds < QUICK) == (130, True), seconds
-    assert len(words) >= (3 if when == "running" else 1)  # with guard and Java, all gone
+    assert (code, quick(seconds)) == (130, True), seconds
+    assert len(family) >= (3 if when == "running" else 1)  # with guard and Java, all gone
 
 
 @pytest.mark.kafka
@@ -198,23 +197,24 @@ def test_a_taken_port_is_one_line(tmp_path: Path, kafka_settings: Kafka, topic: 
     ensure_topic(kafka_settings, topic)
     with running("consume", file) as one:
         address = one.wait_for("metrics and page at").split("//")[1].rstrip("/")
-        for command in ("consume", "produce"):
-            one_line(streamil(command, file, "--metrics", address), 1, address, "in use")
+        one_line(streamil("produce", file, "--metrics", address), 1, address, "in use")
 
 
 @pytest.mark.kafka
+@pytest.mark.parametrize("others", [[], pytest.param(["check", "run"], marks=pytest.mark.slow)])
 def test_the_multiprocess_folder_of_some_other_service_is_left_alone(
-        tmp_path: Path, kafka_settings: Kafka, topic: str) -> None:
+        tmp_path: Path, kafka_settings: Kafka, topic: str, others: list[str]) -> None:
     file = written(tmp_path, kafka_settings, stream={"topic": topic, "limit": 100})
-    for folder in (tmp_path / "absent", tmp_path):
-        before = sorted(os.listdir(tmp_path))
-        for command in (("check", file), ("run", file), ("produce", file), ("consume", file, "--until", "100")):
-            done = streamil(*command, PROMETHEUS_MULTIPROC_DIR=str(folder))
-            assert done.returncode == 0, done.stderr
-        assert sorted(os.listdir(tmp_path)) == before
+    folder = tmp_path / "multiprocess"  # it does not exist
+    for command in (["produce", file], ["consume", file, "--until", "100"], *([other, file] for other in others)):
+        done = streamil(*command, PROMETHEUS_MULTIPROC_DIR=str(folder))
+        assert done.returncode == 0 and str(folder) not in done.stderr, done.stderr
+    folder.mkdir()
+    assert streamil("produce", file, PROMETHEUS_MULTIPROC_DIR=str(folder)).returncode == 0
+    assert not list(folder.iterdir()) and sorted(tmp_path.iterdir()) == [file, folder]
 
 
 def test_nothing_of_these_tests_is_left_behind() -> None:
     """Runs last in this file: no `python -m streamil` that we started still runs."""
     mine = psutil.Process().children(recursive=True)
-    assert not [one for one in mine if "streamil" in " ".join(one.cmdline()[:4])]
+    assert not [one for one in mine if "-m streamil" in words(one)]

@@ -40,7 +40,7 @@ def everything(kafka: Kafka, topic: str) -> list[Message]:
     messages: list[Message] = []
     with TopicReader(kafka, topic) as reader:
         deadline = time.monotonic() + 30
-        while reader.lag() and time.monotonic() < deadline:
+        while reader.end() > reader.position and time.monotonic() < deadline:
             messages += reader.poll(10_000)
     return messages
 

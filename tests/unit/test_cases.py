@@ -103,7 +103,7 @@ def test_a_kind_of_file_that_is_not_read_is_wrong_usage_that_names_the_way(writt
     code, _, told = command("run", written("d13_moa.arff", kind="arff"))
     assert code == 2
     assert len(told.splitlines()) == 1
-    for word in ("line 3", "stream.source", "'arff'", "'river'", "'python'"):
+    for word in ("line 3", "stream.source.kind", "'arff'", "river", "python"):
         assert word in told
 
 
