@@ -9,9 +9,10 @@ from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from streamil.experiment import MEMBERS_LIMIT, Arm, ComparisonOf, Experiment, batch_sizes, problems
+from streamil.experiment import MEMBERS_LIMIT, Arm, ComparisonOf, Experiment, batch_sizes
 from streamil.experiment_file import nearest
 from streamil.learners import ALGORITHMS, learner_class
+from streamil.problems import problems
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,7 @@ def consume(
     until: Annotated[int | None, typer.Option(min=1, metavar="N", help="end when N samples are taken in")] = None,
     out: Out = None,
     metrics: Metrics = None,
+    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="wait so long for broker and topic")] = 0.0,
     stay: Stay = False,
 ) -> None:
     """Learn from the topic of an experiment file, until --until or Ctrl-C."""
@@ -122,11 +123,13 @@ def consume(
     experiment.require_topic_names()
     from streamil.kafka import describe_topic
 
-    describe_topic(experiment.kafka, experiment.topic)  # before torch is imported, which takes seconds
+    if not wait:
+        describe_topic(experiment.kafka, experiment.topic)  # before torch is imported, which takes seconds
     from streamil_consumer import consume as learn
 
     with stopping() as stop:
-        report_result(learn(experiment, until=until, out=out, metrics=metrics, stay=stay, stop=stop, tell=say))
+        report_result(learn(experiment, until=until, out=out, metrics=metrics, wait=wait, stay=stay, stop=stop,
+                            tell=say))
 
 
 @app.command()

@@ -111,23 +111,27 @@ def run_demo(out: Path, *, samples: int, stay: bool, metrics: str,
         with download_progress() as report:
             kafka.install(report)
         started = time.monotonic()
-        stack.enter_context(kafka)
-        stop = stack.enter_context(stopping())
-        start = stack.enter_context(children())
-        screen.print(f"{time.monotonic() - started:5.1f} s  Kafka runs at {kafka.address}")
+
+        def told(line: str) -> None:
+            screen.print(f"{time.monotonic() - started:5.1f} s  {line}", soft_wrap=True)
+
         file = out / "experiment.yaml"
         text = files("streamil").joinpath("demo.yaml").read_text()
-        file.write_text(f"{text}kafka: {{bootstrap_servers: \"{kafka.address}\"}}\n")
-        ensure_topic(Kafka(bootstrap_servers=kafka.address), TOPIC)
-        consumer = start("consumer", [
+        file.write_text(f"{text}kafka: {{bootstrap_servers: \"{kafka.reserve()}\"}}\n")
+        start = stack.enter_context(children())
+        consumer = start("consumer", [  # first, as torch takes as long to import as Kafka to start
             "consume", str(file), "--until", str(samples), "--out", str(out), "--metrics", metrics,
-            *(["--stay"] if stay else [])])
+            "--wait", "90", *(["--stay"] if stay else [])])
+        stack.enter_context(kafka)
+        stop = stack.enter_context(stopping())
+        told(f"Kafka runs at {kafka.address}")
+        ensure_topic(Kafka(bootstrap_servers=kafka.address), TOPIC)
         producer = start("producer", ["produce", str(file), "--limit", str(samples), "--metrics", "127.0.0.1:0"])
         url = _address(consumer, stop)
         if url is None:
             return
-        screen.print(f"{time.monotonic() - started:5.1f} s  page and metrics at {url}/ and {url}/metrics")
-        _watch(consumer, producer, url, stop, lambda line: screen.print(f"{time.monotonic() - started:5.1f} s  {line}"))
+        told(f"page and metrics at {url}/ and {url}/metrics")
+        _watch(consumer, producer, url, stop, told)
         if stop.is_set():
             return
         from streamil.report.plot import plot_accuracy

@@ -9,8 +9,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from streamil.errors import BrokerUnavailable, TopicMissing
 from streamil.experiment import Experiment
-from streamil.kafka import TopicReader
+from streamil.kafka import TopicReader, describe_topic
 from streamil.race import Race
 from streamil.results import standings, strict, summary, write_results
 from streamil.telemetry.metrics import RaceMetrics
@@ -19,10 +20,12 @@ from streamil_consumer.intake import Intake
 
 POLL_RECORDS = 256
 LAG_EVERY_SECONDS = 1.0
+WAIT_SECONDS = 0.2
+"""Pause between two looks for a topic that is not there yet."""
 
 
 def consume(experiment: Experiment, *, until: int | None = None, out: Path | None = None, metrics: str | None = None,
-            stay: bool = False, stop: threading.Event | None = None,
+            wait: float = 0.0, stay: bool = False, stop: threading.Event | None = None,
             tell: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """Learn from the experiment's topic until so many samples are taken in, or for ever.
 
@@ -36,6 +39,8 @@ def consume(experiment: Experiment, *, until: int | None = None, out: Path | Non
         Folder for `summary.json` and `curve.parquet`, written at the end.
     metrics
         Address of metrics and page instead of the file's; port 0 takes a free one.
+    wait
+        Seconds to wait for a broker and a topic that are not there yet.
     stay
         Keep serving metrics and page after the end, until `stop`.
     stop
@@ -62,16 +67,8 @@ def consume(experiment: Experiment, *, until: int | None = None, out: Path | Non
     address = metrics or experiment.service.metrics
     with closing(Server(address, telemetry, view.status, lambda: view.state == "learning")) as server:
         tell(f"metrics and page at {server.url}/")
-        with TopicReader(experiment.kafka, experiment.topic, group=experiment.name) as reader:
-            tell(f"learning from topic {experiment.topic} at {experiment.kafka.bootstrap_servers}, "
-                 f"from offset {reader.position}, with fresh weights")
-            if reader.position > 0 and experiment.kafka.start == "earliest":
-                tell(f"records before offset {reader.position} are no longer in the log")
-            view.state = "learning"
-            view.offset, view.end = reader.position, reader.end()
-            _learn(reader, Intake(race, telemetry, stop), race, view, until, stop)
-            view.end = reader.end()
-            reader.commit(view.offset)
+        if _topic_is_there(experiment, wait, stop):
+            _learn(race, telemetry, view, until, stop, tell)
         view.state = "stopped" if stop.is_set() else "done"
         result = summary(race) if out is None else write_results(race, out)
         tell(f"{view.state} after {race.samples} samples" + (f"; results in {out}" if out else ""))
@@ -81,22 +78,46 @@ def consume(experiment: Experiment, *, until: int | None = None, out: Path | Non
     return result
 
 
-def _learn(reader: TopicReader, intake: Intake, race: Race, view: View, until: int | None,
-           stop: threading.Event) -> None:
-    asked = 0.0
-    while not stop.is_set() and (until is None or race.samples < until):
-        if time.monotonic() - asked > LAG_EVERY_SECONDS:
-            asked, view.end = time.monotonic(), reader.end()
-            reader.commit(view.offset)
-        messages = reader.poll(POLL_RECORDS)
-        for message in messages:
-            before = race.samples
-            intake.take(message, None if until is None else until - before)
-            view.learned(message.offset + 1, message.timestamp_ms / 1000, race.samples - before)
-            if stop.is_set() or (until is not None and race.samples >= until):
-                break
-        if not messages or message is messages[-1]:
-            view.offset = reader.position  # all that came is dealt with, a transaction's marks too
+def _topic_is_there(experiment: Experiment, seconds: float, stop: threading.Event) -> bool:
+    """Return whether the topic is there, once it is, or False when stopped; raise what is wrong after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not stop.is_set():
+        try:
+            describe_topic(experiment.kafka, experiment.topic)
+            return True
+        except (BrokerUnavailable, TopicMissing):
+            if time.monotonic() > deadline:
+                raise
+            stop.wait(WAIT_SECONDS)
+    return False
+
+
+def _learn(race: Race, telemetry: RaceMetrics, view: View, until: int | None, stop: threading.Event,
+           tell: Callable[[str], None]) -> None:
+    """Read the topic and feed the race, until so many samples are taken in or `stop` is set."""
+    experiment = race.experiment
+    with TopicReader(experiment.kafka, experiment.topic, group=experiment.name) as reader:
+        tell(f"learning from topic {experiment.topic} at {experiment.kafka.bootstrap_servers}, "
+             f"from offset {reader.position}, with fresh weights")
+        if reader.position > 0 and experiment.kafka.start == "earliest":
+            tell(f"records before offset {reader.position} are no longer in the log")
+        view.state, view.offset = "learning", reader.position
+        intake, asked = Intake(race, telemetry, stop), 0.0
+        while not stop.is_set() and (until is None or race.samples < until):
+            if time.monotonic() - asked > LAG_EVERY_SECONDS:
+                asked, view.end = time.monotonic(), reader.end()
+                reader.commit(view.offset)
+            messages = reader.poll(POLL_RECORDS)
+            for message in messages:
+                before = race.samples
+                intake.take(message, None if until is None else until - before)
+                view.learned(message.offset + 1, message.timestamp_ms / 1000, race.samples - before)
+                if stop.is_set() or (until is not None and race.samples >= until):
+                    break
+            if not messages or message is messages[-1]:
+                view.offset = reader.position  # all that came is dealt with, a transaction's marks too
+        view.end = reader.end()
+        reader.commit(view.offset)
 
 
 class View:

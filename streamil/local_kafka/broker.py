@@ -105,11 +105,12 @@ class LocalKafka:
         self.log = self.folder / "kafka.log"
         self._wanted_port = port
         self._port: int | None = None
+        self._controller: int | None = None
         self._guard: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
-        """`host:port` for clients."""
+        """`host:port` for clients, settled by `reserve` or `start`."""
         if self._port is None:
             raise LocalKafkaError("the local Kafka has no address before it was started")
         return f"127.0.0.1:{self._port}"
@@ -123,6 +124,20 @@ class LocalKafka:
         """Fetch what is needed to start, unless it is there; `report(stage, fraction)` follows a download."""
         install.java()
         install.jars(report)
+
+    def reserve(self) -> str:
+        """Settle the address, so that others can be told before the broker serves; return it."""
+        self._ports()
+        return self.address
+
+    def _ports(self) -> tuple[int, int]:
+        properties = self.folder / "server.properties"
+        known = re.findall(r"^listeners=\D+://127\.0\.0\.1:(\d+),\D+://127\.0\.0\.1:(\d+)$",
+                           properties.read_text(), re.M) if properties.exists() else []
+        if self._port is None or self._controller is None:
+            self._port = self._wanted_port or (int(known[0][0]) if known else _free_port())
+            self._controller = int(known[0][1]) if known else _free_port(self._port)
+        return self._port, self._controller
 
     def start(self) -> None:
         """Start the broker and wait until it serves; does nothing when it runs."""
@@ -180,18 +195,12 @@ class LocalKafka:
     def _configure(self, command: list[str]) -> Path:
         """Settle the ports, write the settings, and format the storage of a new folder."""
         properties, data, formatted = self.folder / "server.properties", self.folder / "data", self.folder / "formatted"
-        known = re.findall(r"^listeners=\D+://127\.0\.0\.1:(\d+),\D+://127\.0\.0\.1:(\d+)$",
-                           properties.read_text(), re.M) if properties.exists() else []
-        if known:
-            self._port, controller = self._wanted_port or int(known[0][0]), int(known[0][1])
-        else:
-            self._port = self._wanted_port or _free_port()
-            controller = _free_port(self._port)
-        for port in (self._port, controller):
+        broker, controller = self._ports()
+        for port in (broker, controller):
             if not _is_free(port):
                 raise LocalKafkaError(f"port {port} of 127.0.0.1 is taken: stop what listens there, or take another "
-                                      f"{'port' if port == self._port else 'folder than ' + str(self.folder)}")
-        text = PROPERTIES.format(port=self._port, controller=controller, data=data)
+                                      f"{'port' if port == broker else 'folder than ' + str(self.folder)}")
+        text = PROPERTIES.format(port=broker, controller=controller, data=data)
         properties.write_text(text)
         if not formatted.exists():  # also after a format that was cut short
             shutil.rmtree(data, ignore_errors=True)
