@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from streamil.learners.kfac import KFac, KFacHyperparameters
+from streamil.learners.kfac import KFac
+from streamil.learners.kfac_hyperparameters import KFacHyperparameters
 
 
 class BPKFacHyperparameters(KFacHyperparameters):

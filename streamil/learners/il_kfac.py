@@ -8,7 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from streamil.learners.kfac import KFac, KFacHyperparameters
+from streamil.learners.kfac import KFac
+from streamil.learners.kfac_hyperparameters import KFacHyperparameters
 from streamil.learners.ray import gain
 
 FIRST_NEWTON, LATER_NEWTON, LONGEST_NEWTON = 3, 2, 4.0

@@ -4,50 +4,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from streamil.errors import LearnerError
 from streamil.learners.factors import Factors, bias_step
 from streamil.learners.hyperparameters import RuleHyperparameters
+from streamil.learners.kfac_hyperparameters import KFacHyperparameters
 from streamil.learners.metric import WIDEST, Metric, recursion
 from streamil.learners.stacked import StackedPopulation
 from streamil.learners.step_size import StepSize, log_ratio
-
-
-class KFacHyperparameters(RuleHyperparameters):
-    """Hyperparameters of both rules in the K-FAC metric."""
-
-    structural: ClassVar[tuple[str, ...]] = ("train_biases", "adaptive", "batch_rule", "refresh")
-
-    alpha: float = Field(default=5e-4, gt=0, description="Step size; the first one where it is adaptive.")
-    adaptive: bool = Field(default=True, description="The step size follows the stream; predict by a mixture.")
-    alpha_min: float = Field(default=2e-5, gt=0, description="Smallest step size, if adaptive.")
-    alpha_max: float = Field(default=1e-2, gt=0, description="Largest step size, if adaptive.")
-    alpha_gain: float = Field(default=0.01, ge=0, description="How quickly the step size follows.")
-    average_rate: float = Field(default=0.003, gt=0, le=1, description="Rate of the running average of the weights.")
-    share: float = Field(default=0.01, ge=0, le=0.5, description="Least part of either in the mixture of predictions.")
-    forget: float = Field(default=0.98, ge=0, le=1, description="What a sample leaves of the lead.")
-    epsilon: float = Field(default=0.25, gt=0, description="Added to each squared norm.")
-    damping: float = Field(default=0.3, gt=0, description="Added to the metric's diagonal.")
-    metric_rate: float = Field(default=2e-4, ge=0, le=1, description="Rate of the covariance of each layer's input.")
-    precision_rate: float = Field(default=1e-3, ge=0, le=1, description="Rate of each unit's mean squared error.")
-    precision_damping: float = Field(default=0.1, ge=0, le=1, description="Part of the mean in a unit's square.")
-    refresh: int = Field(default=64, ge=1, description="Most samples between two inversions of the metric.")
-    batch_rule: Literal["sequential", "affine-projection", "mean"] = Field(
-        default="sequential", description="Learn a mini-batch one by one, jointly, or by the mean of its steps."
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.alpha_min > self.alpha_max:
-            raise ValueError(f"alpha_min = {self.alpha_min} must not exceed alpha_max = {self.alpha_max}")
-        return self
 
 
 class KFac(StackedPopulation):
@@ -71,7 +41,7 @@ class KFac(StackedPopulation):
     def __init__(
         self, layers: Sequence[int], members: Sequence[RuleHyperparameters], *args: Any, **options: Any
     ) -> None:
-        own = [cast("KFacHyperparameters", member) for member in members]
+        own = [cast(KFacHyperparameters, member) for member in members]
         self._settings = own[0]
         self.slots = ("lag",) if own[0].adaptive else ()
         every = [(member.metric_rate, member.damping) for member in own]
@@ -126,7 +96,8 @@ class KFac(StackedPopulation):
         if not self._settings.adaptive:
             return self._masked(predictions[-1])
         if not self._known:
-            self._edge = self._like.new_zeros(len(self.seeds), x.shape[1], 1)
+            if labels is not None:
+                self._edge = self._like.new_zeros(len(self.seeds), x.shape[1], 1)
             return self._masked(predictions[-1])
         fast, slow = self._softmax(predictions[-1]), self._softmax(self._averaged(predictions[0], x))
         if labels is not None:
@@ -149,22 +120,21 @@ class KFac(StackedPopulation):
             self._next_size = self._step_size.after(self._edge, self._learned, **self._steering)
         else:
             self._next_size = self._step_size
-        if self._settings.batch_rule != "sequential" or self.batch_size == 1:
-            self._commit(self._factors(predictions, presynaptic, labels))
-            return
-        for row in range(self.batch_size):
-            one = slice(row, row + 1)
-            p, r = self.parameters.forward(self._x_members[:, one], self.activation)
-            self._commit(self._factors(p, r, labels[one]))
+        for one in self._shares():
+            if one.stop - one.start < self.batch_size:
+                predictions, presynaptic = self.parameters.forward(self._x_members[:, one], self.activation)
+            self._commit(self._factors(predictions, presynaptic, labels[one]))
 
     def _wait(self, presynaptic: list[Tensor]) -> None:
-        sequential = self._settings.batch_rule == "sequential"
-        rows = range(self.batch_size) if sequential else [slice(None)]
-        for row in rows:
-            one = slice(row, row + 1) if isinstance(row, int) else row
+        for one in self._shares():
             held = self._held()
             self._absorb([r[:, one] for r in presynaptic])
             self._put_back(held)
+
+    def _shares(self) -> list[slice]:
+        """Return what is learned at once: every sample alone, or the whole mini-batch."""
+        size = 1 if self._settings.batch_rule == "sequential" else self.batch_size
+        return [slice(row, row + size) for row in range(0, self.batch_size, size)]
 
     def _factors(self, predictions: list[Tensor], presynaptic: list[Tensor], labels: Tensor) -> list[Factors]:
         gradients = [labels - self._softmax(predictions[-1])]
