@@ -127,9 +127,7 @@ class KFac(StackedPopulation):
 
     def _wait(self, presynaptic: list[Tensor]) -> None:
         for one in self._shares():
-            held = self._held()
             self._absorb([r[:, one] for r in presynaptic])
-            self._put_back(held)
 
     def _shares(self) -> list[slice]:
         """Return what is learned at once: every sample alone, or the whole mini-batch."""
@@ -191,7 +189,7 @@ class KFac(StackedPopulation):
         return [*super()._moves(factors), *self._next_squares]
 
     def _apply(self, factors: list[Factors]) -> None:
-        held = self._held()
+        held = [(t, t[self._diverged]) for t in self._by_member().values()] if self._stopped else []
         super()._apply(factors)
         count = self._taken[0].shape[1]
         if self._settings.adaptive:
@@ -199,7 +197,8 @@ class KFac(StackedPopulation):
         torch._foreach_copy_([*self._squares, *self._step_size], [*self._next_squares, *self._next_size])
         self._learned += count
         self._absorb(self._taken)
-        self._put_back(held)
+        for tensor, rows in held:  # average, metric and lead of those that stopped
+            tensor[self._diverged] = rows
 
     def _follow(self, factors: list[Factors], samples: int) -> None:
         """A += max(average_rate, 1/(t + 1)) (W - A), for A - W: what is kept of it less the step just made."""
@@ -220,14 +219,6 @@ class KFac(StackedPopulation):
             for metric in self._metrics:
                 metric.renew(self._renewed + 1, self._samples - self._renewed)
             self._renewed = self._samples
-
-    def _held(self) -> list[tuple[Tensor, Tensor]]:
-        """Return what the members that stopped must keep."""
-        return [(t, t[self._diverged]) for t in self._by_member().values()] if self._stopped else []
-
-    def _put_back(self, held: list[tuple[Tensor, Tensor]]) -> None:
-        for tensor, rows in held:
-            tensor[self._diverged] = rows
 
     def _admit(self, newcomers: NDArray[np.int64]) -> None:
         mean = self._squares[-1].sum(-1, keepdim=True) / max(self._known, 1)

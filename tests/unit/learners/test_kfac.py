@@ -179,6 +179,16 @@ def test_a_second_class_after_500_samples_of_the_first(algorithm, rule):
 
 
 @both
+def test_samples_of_a_class_alone_do_not_dilute_the_precision(algorithm):
+    population = build(algorithm, [6, 9, 0], growing=True)
+    x, _ = samples(101)
+    population.learn(x[:100], np.zeros(100, dtype=int))
+    population.step(x[100:], [1])
+    error = 1 - build(algorithm, [6, 9, 2]).predict(x[100:])[0, 0, 1].exp()  # weights that have not moved yet
+    torch.testing.assert_close(population.state_dict()["square.1"][0, 0], (error**2).expand(2), rtol=1e-9, atol=0)
+
+
+@both
 def test_a_class_met_later_starts_with_the_mean_precision_of_the_live_ones(algorithm):
     population = build(algorithm, [6, 9, 3], growing=True, precision_rate=0.01)
     x, y = samples(200, 2)
