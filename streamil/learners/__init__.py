@@ -28,6 +28,8 @@ ALGORITHMS: dict[str, str] = {
     "bp-sgd": "streamil.learners.bp_sgd:BPSGD",
     "bp-adam": "streamil.learners.bp_adam:BPAdam",
     "bp-prox": "streamil.learners.bp_prox:BPProx",
+    "il-kfac": "streamil.learners.il_kfac:ILKFac",
+    "bp-kfac": "streamil.learners.bp_kfac:BPKFac",
 }
 """Name of each rule -> "module:Class". One more rule is one more file and one more line."""
 

@@ -26,7 +26,8 @@ class StackedPopulation(Population):
     """Members of one rule that share its structure, their weights stacked.
 
     A rule is a subclass: `Hyperparameters`, `algorithm`, `family`, and `_factors`, which says what one mini-batch
-    changes. What is no plain sum (Adam) overrides `_apply` too, with `slots` for its state and `_reach`.
+    changes. What is no plain sum (Adam) overrides `_apply` too, with `slots` for its state and `_reach`. What predicts
+    by more than its weights (K-FAC) overrides `_answer`; state of other shapes stands in `_by_member` and `_tensors`.
     """
 
     Hyperparameters: type[RuleHyperparameters]
@@ -99,8 +100,9 @@ class StackedPopulation(Population):
     def predict(self, x: Any) -> Tensor:
         """Return logits [A, N, C] of inputs [N, F]; see `Population.predict`."""
         inputs = arguments.read_inputs(x, self.layers[0], self._like.dtype, self._like.device)
-        predictions, _ = self.parameters.forward(inputs.expand(len(self.seeds), -1, -1), self.activation)
-        return self._masked(predictions[-1])
+        inputs = inputs.expand(len(self.seeds), -1, -1)
+        predictions, _ = self.parameters.forward(inputs, self.activation)
+        return self._answer(predictions, inputs)
 
     @abstractmethod
     def _factors(self, predictions: list[Tensor], presynaptic: list[Tensor], labels: Tensor) -> list[Factors]:
@@ -109,6 +111,17 @@ class StackedPopulation(Population):
         `predictions` p_1 .. p_L [A, B, n_l] and `presynaptic` f(h_0) .. f(h_{L-1}) come from the feedforward pass and
         may be overwritten, but for the input; `labels` [B, C] are one-hot.
         """
+
+    def _answer(self, predictions: list[Tensor], x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return logits [A, B, C] of x [A, B, F] with predictions p_1 .. p_L; `labels` [B] if x is of the stream."""
+        return self._masked(predictions[-1])
+
+    def _learn(self, predictions: list[Tensor], presynaptic: list[Tensor], labels: Tensor) -> None:
+        """Learn one mini-batch; arguments as of `_factors`."""
+        self._commit(self._factors(predictions, presynaptic, labels))
+
+    def _wait(self, presynaptic: list[Tensor]) -> None:
+        """Take in a mini-batch while fewer than two classes are live: what depends on the inputs alone."""
 
     def _apply(self, factors: list[Factors]) -> None:
         """Add the products to the weights, in place."""
@@ -146,26 +159,28 @@ class StackedPopulation(Population):
     def _mini_batch(self, x: Tensor, y: Tensor, out: Tensor, newcomers: NDArray[np.int64] | None) -> None:
         self._x.copy_(x)
         predictions, presynaptic = self.parameters.forward(self._x_members, self.activation)
-        out.copy_(self._masked(predictions[-1]))
+        out.copy_(self._answer(predictions, self._x_members, y))
         if newcomers is not None:
             self._admit(newcomers)
             predictions, presynaptic = self.parameters.forward(self._x_members, self.activation)
         if self._known > 1:  # one class alone has nothing to be told from: nothing moves
             self.steps += 1
-            self._commit(self._factors(predictions, presynaptic, self._one_hot[y]))
+            self._learn(predictions, presynaptic, self._one_hot[y])
+        else:
+            self._wait(presynaptic)
 
     def _commit(self, factors: list[Factors]) -> None:
         """Apply an update, unless it would leave a member non-finite: that one stops where it is."""
         if self._stopped:  # zeros in place of whatever the stopped ones came up with: 0 * inf would be nan
             still = self._diverged.view(-1, 1, 1)
             factors = [Factors(*(None if t is None else t.masked_fill(still, 0) for t in each)) for each in factors]  # type: ignore[arg-type]
-        elements = torch.cat([t.reshape(-1) for each in factors for t in each if t is not None])
+        elements = torch.cat([t.reshape(-1) for t in self._moves(factors)])
         largest = elements.abs_().amax().clamp_min_(1).item()  # nan stays nan
         self._bound += self._reach(largest * largest * factors[0].errors.shape[1])
         if self._bound < self._limit:
             self._apply(factors)
             return
-        tensors = self.parameters.named()
+        tensors = self._by_member()
         before = {name: tensor.clone() for name, tensor in tensors.items()}
         self._apply(factors)
         bad = self._diverged.clone()
@@ -175,6 +190,14 @@ class StackedPopulation(Population):
             tensor[bad] = before[name][bad]
         self._diverged |= bad
         self._refresh()
+
+    def _moves(self, factors: list[Factors]) -> list[Tensor]:
+        """Return what must be finite for the update to be."""
+        return [t for each in factors for t in each if t is not None]
+
+    def _by_member(self) -> dict[str, Tensor]:
+        """Return all state that a member has of its own, by name, each with the members first."""
+        return self.parameters.named()
 
     def _newcomers(self, labels: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
         """Return the classes that are not live, by the mini-batch that brings them first."""
@@ -221,7 +244,7 @@ class StackedPopulation(Population):
 
     def _tensors(self) -> dict[str, Tensor]:
         steps = torch.tensor(self.steps)
-        return {**self.parameters.named(), "live": self._live, "diverged": self._diverged, "steps": steps}
+        return {**self._by_member(), "live": self._live, "diverged": self._diverged, "steps": steps}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return copies of everything that has state; see `Population.state_dict`."""
@@ -246,9 +269,13 @@ class StackedPopulation(Population):
                 got, allowed = (f"{tuple(t.shape)} of {t.dtype}" for t in (given, tensor))
                 raise LearnerError(f"state[{name!r}]: got {got}, {allowed} is allowed")
             tensor.copy_(given)
-        twin.steps = int(state["steps"])
-        twin._refresh()
+        twin._restored(ours)
         return twin
+
+    def _restored(self, counts: dict[str, Tensor]) -> None:
+        """Renew what follows from the state loaded; `counts` has those that no tensor of ours holds."""
+        self.steps = int(counts["steps"])
+        self._refresh()
 
     def to_module(self, member: int) -> torch.nn.Sequential:
         """Return one member as a plain torch module; see `Population.to_module`."""

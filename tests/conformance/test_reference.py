@@ -92,6 +92,8 @@ def test_rule_repeats_the_reference(name: str) -> None:
         for step in range(case["steps"]):
             outcome = population.step(arrays["x"][step], arrays["y"][step])
             compare([outcome.logits[0]], [arrays["logits"][step]])
+            if "alpha" in arrays:
+                np.testing.assert_allclose(population.alpha.item(), arrays["alpha"][step], rtol=1e-9)
             for moment in [*["step0"] * (step == 0), *["final"] * (step == case["steps"] - 1)]:
                 compare([w[0] for w, _ in population.weights], numbers(arrays, f"{moment}_w", depth))
                 compare([b[0] for _, b in population.weights], numbers(arrays, f"{moment}_b", depth))

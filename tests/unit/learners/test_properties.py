@@ -27,6 +27,12 @@ def members(algorithm, count=3):
     return [{rate: fields[rate].default * 3.0**place, "seed": place} for place in range(count)]
 
 
+def without_average(algorithm, given):
+    """What adaptive members say is of a mixture, and only the fast weights are a module."""
+    adaptive = "adaptive" in learner_class(algorithm).Hyperparameters.model_fields
+    return [{**member, "adaptive": False} if adaptive else member for member in given]
+
+
 def build(algorithm, given=None, **options):
     options = {"batch_size": 2, "dtype": "float64", "seed": 7} | options
     return create(algorithm, options.pop("layers", LAYERS), given or members(algorithm), **options)
@@ -98,7 +104,7 @@ def test_predict_is_feedforward_and_changes_nothing(algorithm, growing):
 @every_rule
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 def test_module_gives_the_same_logits(algorithm, activation):
-    population = build(algorithm, activation=activation)
+    population = build(algorithm, without_average(algorithm, members(algorithm)), activation=activation)
     population.learn(*samples(20))
     x, _ = samples(5, seed=1)
     for member in range(3):
@@ -186,7 +192,7 @@ def test_a_diverging_member_stops_alone_at_its_last_finite_weights(algorithm, dt
     for weight, _ in weights:
         weight[1] = torch.sign(weight[1]) * huge
     sick.weights = weights
-    shared = ("live", "steps", "diverged")
+    shared = ("live", "steps", "diverged", "counts", "input.covariance", "input.rows")  # what the samples alone change
     stopped = {name: tensor[1] for name, tensor in sick.state_dict().items() if name not in shared}
     ours, theirs = sick.learn(x[20:], y[20:]), well.learn(x[20:], y[20:])
     assert sick.diverged.tolist() == [False, True, False]
@@ -212,7 +218,8 @@ def test_checking_every_element_gives_the_same_numbers(algorithm):
 
 @every_rule
 def test_composite_keeps_the_order_of_its_members(algorithm):
-    given = [{**member, "train_biases": place != 1} for place, member in enumerate(members(algorithm, 4))]
+    given = without_average(algorithm, members(algorithm, 4))
+    given = [{**member, "train_biases": place != 1} for place, member in enumerate(given)]
     mixed = build(algorithm, given)
     assert type(mixed).__name__ == "Composite" and mixed.seeds == [0, 1, 2, 3]
     assert [member.train_biases for member in mixed.members] == [True, False, True, True]

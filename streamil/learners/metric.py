@@ -1,0 +1,113 @@
+"""The metric of a layer: the covariance of what feeds it, and its damped inverse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+WIDEST = 2048
+"""Most inputs a layer may have: memory grows with their square, time with their cube."""
+
+
+def recursion(rates: Sequence[float], first: int, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Unroll m += max(rate, 1/k) (z_k - m) over k = first, ..., first + count - 1.
+
+    Returns keep [G] and weights [G, count], so that m = keep m + sum_k weights_k z_k.
+
+    Examples
+    --------
+    >>> keep, weights = recursion([0.0, 0.5], 1, 3)
+    >>> keep.tolist(), weights.round(3).tolist()
+    ([0.0, 0.0], [[0.333, 0.333, 0.333], [0.25, 0.25, 0.5]])
+    """
+    rate = np.maximum(np.reshape(rates, (-1, 1)), 1 / np.arange(first, first + count))
+    kept = np.cumprod(1 - rate[:, ::-1], axis=1)[:, ::-1]  # what is left of m and z after each sample and all later
+    weights = rate
+    weights[:, :-1] *= kept[:, 1:]
+    return kept[:, 0], weights
+
+
+class Metric:
+    r"""Running covariance $M \leftarrow M + \max(\rho, 1/t)(\tilde r \tilde r^T - M)$ and $P = (M + \delta I)^{-1}$.
+
+    $\tilde r = [r, 1]$, the 1 being 0 where biases are not trained: P then leaves them alone. Samples are gathered
+    until P is renewed, and M takes them in one product. What would leave M without a Cholesky factor is left out, so
+    that both stay finite.
+
+    Parameters
+    ----------
+    inputs
+        Width n of the layer's input.
+    rates, damping
+        rho and delta of each of the G groups.
+    group
+        [A], the group of each member.
+    shared
+        The rows are the same for all: they are kept once.
+    capacity
+        Most samples between two renewals.
+    bias
+        What stands beside r, 1 or 0.
+    like
+        An empty tensor of the wanted dtype and device.
+    """
+
+    def __init__(
+        self, inputs: int, rates: Sequence[float], damping: Sequence[float], group: Sequence[int], *, shared: bool,
+        capacity: int, bias: float, like: Tensor,
+    ) -> None:
+        self.rates = list(rates)
+        self.bias = bias
+        self._group = torch.tensor(group, device=like.device) if 1 < len(rates) < len(group) else None
+        self._members = len(group)
+        self._damping = like.new_tensor(damping).unsqueeze(-1)
+        self.covariance = like.new_zeros(len(rates), inputs + 1, inputs + 1)
+        self.rows = like.new_zeros(1 if shared else len(rates), capacity, inputs + 1)
+        self.rows[..., -1] = bias
+        self.invert()
+
+    def invert(self) -> None:
+        """Find P from M."""
+        self._inverse, _ = self._inverted(self.covariance)
+
+    def add(self, r: Tensor, place: int) -> None:
+        """Keep r [A, K, n] as the rows from `place` on."""
+        self.rows[:, place : place + r.shape[1], :-1] = r[: len(self.rows)]
+
+    def renew(self, first: int, count: int) -> None:
+        """Take in the `count` rows kept, the first being sample number `first` of all, and renew P."""
+        keep, weights = (torch.from_numpy(each).to(self.covariance) for each in recursion(self.rates, first, count))
+        rows = self.rows[:, :count] * weights.sqrt().unsqueeze(-1)
+        product = torch.bmm(rows.mT, rows)
+        covariance = self.covariance * keep.view(-1, 1, 1) + (product + product.mT) / 2  # symmetric to the last bit
+        inverse, whole = self._inverted(covariance)
+        if bool(whole.all()):
+            self.covariance.copy_(covariance)
+            self._inverse = inverse
+        else:
+            self.covariance[whole] = covariance[whole]
+            self._inverse[whole] = inverse[whole]
+
+    def times(self, r: Tensor) -> tuple[Tensor, Tensor]:
+        """Return P r~ [A, K, n + 1] and r~^T P r~ [A, K, 1] of r [A, K, n]."""
+        r = r[: len(self.rates)] if len(self.rows) == 1 else r
+        inputs = self._inverse[:, :-1]
+        u = torch.baddbmm(self._inverse[:, -1:], r, inputs) if self.bias else torch.bmm(r, inputs)
+        square = (u[..., :-1] * r).sum(-1, keepdim=True)
+        if self.bias:
+            square += u[..., -1:]
+        if self._group is not None:
+            return u[self._group], square[self._group]
+        return u.expand(self._members, -1, -1), square.expand(self._members, -1, -1)
+
+    def _inverted(self, covariance: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the damped inverse, and where there is one [G]."""
+        damped = covariance.clone()
+        damped.diagonal(dim1=-2, dim2=-1).add_(self._damping)
+        factor, wrong = torch.linalg.cholesky_ex(damped)
+        inverse = torch.cholesky_inverse(factor)
+        return inverse, (wrong == 0) & torch.isfinite(inverse).flatten(1).all(1)
