@@ -12,7 +12,7 @@ from typing import Any
 from streamil.errors import BrokerUnavailable, TopicMissing
 from streamil.experiment import Experiment
 from streamil.kafka import TopicReader, describe_topic
-from streamil.race import Race
+from streamil.race import PIECE, Race
 from streamil.results import standings, strict, summary, write_results
 from streamil.telemetry.metrics import RaceMetrics
 from streamil.telemetry.server import Server
@@ -109,9 +109,12 @@ def _learn(race: Race, telemetry: RaceMetrics, view: View, until: int | None, st
                 reader.commit(view.offset)
             messages = reader.poll(POLL_RECORDS)
             for message in messages:
-                before = race.samples
-                intake.take(message, None if until is None else until - before)
-                view.learned(message.offset + 1, message.timestamp_ms / 1000, race.samples - before)
+                intake.take(message)
+                wanted = PIECE if until is None else min(PIECE, until - race.samples)
+                if intake.waiting < wanted and message is not messages[-1]:
+                    continue
+                intake.feed(until)
+                view.learned(message.offset + 1)
                 if stop.is_set() or (until is not None and race.samples >= until):
                     break
             if not messages or message is messages[-1]:
@@ -135,12 +138,10 @@ class View:
         """Offsets on the topic that are not dealt with yet."""
         return max(0, self.end - self.offset)
 
-    def learned(self, offset: int, sent: float, samples: int) -> None:
-        """Note that a record has been dealt with."""
+    def learned(self, offset: int) -> None:
+        """Note that all before `offset` has been dealt with."""
         now = time.time()
         self.offset = offset
-        if samples:
-            self._telemetry.observe_latency(sent, now, samples)
         if not self._marks or now - self._marks[-1][0] >= 0.5:
             self._marks = [*self._marks[-10:], (now, self._race.samples)]
 
