@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ class StackedPopulation(Population):
     changes. What is no plain sum (Adam) overrides `_apply` too, with `slots` for its state and `_reach`.
     """
 
-    Hyperparameters: type[RuleHyperparameters]
+    Hyperparameters: ClassVar[type[RuleHyperparameters]]
+    members: Sequence[RuleHyperparameters]
     slots: tuple[str, ...] = ()
 
     def __init__(
