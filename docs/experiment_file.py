@@ -60,6 +60,9 @@ def _unions() -> Iterator[str]:
 
 def _algorithms() -> Iterator[str]:
     yield "## Algorithms and their hyperparameters\n"
+    yield ("Beside these, `river:<module>.<Class>` is [a classifier of river](algorithms/river.md) and "
+           "`torch:<module>:<callable>` [a torch module of your own](algorithms/torch.md). What each one does: "
+           "[algorithms/](algorithms/README.md).\n")
     for algorithm in ALGORITHMS:
         rule = learner_class(algorithm)
         yield f"### `{algorithm}`\n\n{(rule.__doc__ or '').strip().splitlines()[0]}\n"
@@ -68,9 +71,14 @@ def _algorithms() -> Iterator[str]:
 
 def _table(fields: dict[str, FieldInfo]) -> Iterator[str]:
     yield "| key | default | meaning |\n|---|---|---|"
-    for name, field in fields.items():
-        yield f"| `{name}` | {_default(field)} | {_meaning(field)} |"
+    for row in rows_of(fields):
+        yield f"| {' | '.join(row)} |"
     yield ""
+
+
+def rows_of(fields: dict[str, FieldInfo]) -> list[list[str]]:
+    """Return the cells of a table of fields: key, default, meaning."""
+    return [[f"`{name}`", _default(field), _meaning(field)] for name, field in fields.items()]
 
 
 def _default(field: FieldInfo) -> str:
@@ -91,7 +99,7 @@ def _plain(value: Any) -> str:
 
 
 def _meaning(field: FieldInfo) -> str:
-    words = [field.description] if field.description else []
+    words = [field.description.rstrip(".")] if field.description else []
     limits = [text for rule in field.metadata for key, text in (
         ("gt", "above {}"), ("ge", "at least {}"), ("lt", "below {}"), ("le", "at most {}"))
         if (bound := getattr(rule, key, None)) is not None for text in (text.format(bound),)]

@@ -9,9 +9,10 @@ from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from streamil.errors import LearnerError
 from streamil.experiment import MEMBERS_LIMIT, Arm, ComparisonOf, Experiment, batch_sizes
 from streamil.experiment_file import nearest
-from streamil.learners import ALGORITHMS, learner_class
+from streamil.learners import ALGORITHMS, FOREIGN, learner_class
 from streamil.problems import problems
 
 
@@ -39,28 +40,38 @@ def plan_arms(experiment: Experiment) -> list[ArmPlan]:
     plans: list[ArmPlan] = []
     found: list[str] = []
     for entry, arm in experiment.arms.items():
-        if arm.algorithm not in ALGORITHMS:
-            line = experiment.lines.get(("arms", entry, "algorithm"))
-            found.append(f"{f'line {line}: ' if line else ''}arms.{entry}.algorithm: found {arm.algorithm!r}"
-                         f"{nearest(arm.algorithm, ALGORITHMS)}; allowed: {', '.join(ALGORITHMS)}")
+        line = experiment.lines.get(("arms", entry, "algorithm"))
+        key = f"{f'line {line}: ' if line else ''}arms.{entry}"
+        if arm.algorithm not in ALGORITHMS and ":" not in arm.algorithm:
+            found.append(f"{key}.algorithm: found {arm.algorithm!r}{nearest(arm.algorithm, ALGORITHMS)}; "
+                         f"allowed: {', '.join((*ALGORITHMS, *FOREIGN))}")
             continue
-        candidates, wrong = _candidates(experiment, entry, arm)
+        try:
+            rule = learner_class(arm.algorithm, experiment.folder)
+        except LearnerError as error:
+            found.append(f"{key}.{error}")
+            continue
+        closed = experiment.stream.classes is not None
+        if rule.family == "torch" and not closed and arm.hyperparameters.get("outputs") is None:
+            found.append(f"{key}.outputs: a torch arm's output layer does not grow; how many classes it has room for "
+                         "is needed here, or a fixed list in stream.classes")
+        candidates, wrong = _candidates(experiment, entry, arm, rule.Hyperparameters)
         found += wrong
         members = tuple({**candidate, "seed": seed} for candidate in candidates for seed in range(arm.seeds))
         replicates = tuple(tuple(range(first, first + arm.seeds)) for first in range(0, len(members), arm.seeds))
         if len(members) > MEMBERS_LIMIT:
             found.append(f"arms.{entry}: {len(members)} members; at most {MEMBERS_LIMIT} are allowed")
-        family = learner_class(arm.algorithm).family
-        plans += [ArmPlan(name, arm.algorithm, family, size, members, replicates)
+        plans += [ArmPlan(name, arm.algorithm, rule.family, size, members, replicates)
                   for name, size in batch_sizes(entry, arm)]
     if found:
         raise experiment.error(found)
     return plans
 
 
-def _candidates(experiment: Experiment, entry: str, arm: Arm) -> tuple[list[dict[str, Any]], list[str]]:
+def _candidates(
+    experiment: Experiment, entry: str, arm: Arm, model: type[BaseModel]
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Return every combination of the values that the entry lists, and what is wrong with them."""
-    model = learner_class(arm.algorithm).Hyperparameters
     swept = {key: _swept(model, key, value) for key, value in arm.hyperparameters.items()}
     empty = [f"arms.{entry}.{key}: an empty list; at least one value is needed"
              for key, values in swept.items() if not values]

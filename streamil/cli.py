@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 import signal
 import sys
@@ -224,7 +222,6 @@ def end_with_parent() -> None:
 
 def main() -> None:
     """Run the command line: exit 0 done, 1 failed with one clear line, 2 wrong usage."""
-    atexit.register(gc.freeze)  # to collect what torch leaves takes a second that nobody has after Ctrl-C
     if os.environ.get(PARENT_VARIABLE):
         end_with_parent()
     try:
@@ -242,4 +239,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         code = 1
+    if code == INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # to collect what torch leaves takes a second or two that nobody has after Ctrl-C
     sys.exit(code)

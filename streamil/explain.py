@@ -13,7 +13,7 @@ from streamil.errors import SourceError
 from streamil.evaluation import allot
 from streamil.experiment import Experiment
 from streamil.features import Featurizer
-from streamil.learners import learner_class
+from streamil.learners import create, learner_class
 from streamil.samples import Records
 from streamil.streams import open_stream
 
@@ -50,13 +50,34 @@ def explain(experiment: Experiment) -> Iterator[str]:
     yield f"network: {'-'.join(map(str, layers))}, {experiment.network.activation}"
     total = 0
     for plan in plans:
-        parameters = sum((wide + 1) * high for wide, high in pairwise(layers))
-        memory = len(plan.members) * parameters * FLOAT_BYTES * (1 + len(learner_class(plan.algorithm).slots))
+        cost, memory = _cost(experiment, plan, layers)
         total += memory
-        yield (f"arm {plan.name}: {plan.algorithm}, mini-batches of {plan.batch_size}, {_members(plan)}, "
-               f"{parameters:,} parameters each, {_bytes(memory)}")
-    yield f"memory of all arms: {_bytes(total)}"
+        yield f"arm {plan.name}: {plan.algorithm}, mini-batches of {plan.batch_size}, {_members(plan)}, {cost}"
+    river = " but river's" if any(plan.family == "river" for plan in plans) else ""
+    yield f"memory of all arms{river}: {_bytes(total)}"
     yield from _comparisons(experiment, plans)
+
+
+def _cost(experiment: Experiment, plan: ArmPlan, layers: list[int]) -> tuple[str, int]:
+    """Return what the arm takes, in words and in bytes of memory."""
+    rule = learner_class(plan.algorithm, experiment.folder)
+    if plan.family == "river":
+        return "learning one sample after another in Python, of a size that is not known beforehand", 0
+    if plan.family == "torch":
+        known = [max(layers[0], 1), len(experiment.stream.classes or ())]
+        population = create(plan.algorithm, known, plan.members, batch_size=plan.batch_size, growing=True,
+                            folder=experiment.folder)
+        parameters = population.parameters_per_member
+        memory = len(plan.members) * parameters * FLOAT_BYTES
+        return (f"learning one member after another, {parameters:,} parameters each, {_bytes(memory)} "
+                "and the optimizer's state"), memory
+    parameters = sum((wide + 1) * high for wide, high in pairwise(layers))
+    memory = len(plan.members) * parameters * FLOAT_BYTES * (1 + len(getattr(rule, "slots", ())))
+    if hasattr(rule, "metric_values"):
+        members = [rule.Hyperparameters(**{key: value for key, value in member.items() if key != "seed"})
+                   for member in plan.members]
+        memory += FLOAT_BYTES * rule.metric_values(layers, members)
+    return f"{parameters:,} parameters each, {_bytes(memory)}", memory
 
 
 def _look(experiment: Experiment) -> tuple[Featurizer, int]:

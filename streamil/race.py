@@ -57,7 +57,8 @@ class RacingArm:
         layers = [inputs, *experiment.network.hidden, max(classes, 1)]
         self.population = create(
             self.plan.algorithm, layers, list(self.plan.members), batch_size=self.plan.batch_size,
-            device=device, activation=experiment.network.activation, growing=True)
+            device=device, activation=experiment.network.activation, growing=True,
+            folder=experiment.folder)
 
     def learn(self, batch: Batch) -> NDArray[np.bool_]:
         """Predict and learn whole mini-batches; return who was right [A, N]."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from streamil.errors import LearnerError
@@ -17,9 +18,8 @@ if TYPE_CHECKING:
 
     from streamil.learners.outcome import Outcome
     from streamil.learners.population import Population
-    from streamil.learners.stacked import StackedPopulation
 
-__all__ = ["ALGORITHMS", "Outcome", "Population", "create", "learner_class"]
+__all__ = ["ALGORITHMS", "FOREIGN", "Outcome", "Population", "create", "learner_class"]
 
 ALGORITHMS: dict[str, str] = {
     "il-prox": "streamil.learners.il_prox:ILProx",
@@ -30,12 +30,27 @@ ALGORITHMS: dict[str, str] = {
     "bp-prox": "streamil.learners.bp_prox:BPProx",
     "il-kfac": "streamil.learners.il_kfac:ILKFac",
     "bp-kfac": "streamil.learners.bp_kfac:BPKFac",
+    "il-prox-adam": "streamil.learners.il_prox_adam:ILProxAdam",
+    "bp-aprox": "streamil.learners.bp_aprox:BPAProx",
+    "bp-obgd": "streamil.learners.bp_obgd:BPObGD",
+    "implicit-sgd": "streamil.learners.implicit_sgd:ImplicitSGD",
 }
 """Name of each rule -> "module:Class". One more rule is one more file and one more line."""
 
 
-def learner_class(name: str) -> type[StackedPopulation]:
+FOREIGN = ("river:<module>.<Class>", "torch:<module>:<callable>")
+"""Names of arms that learn by somebody else's code."""
+
+
+def learner_class(name: str, folder: Path | None = None) -> type[Population]:
     """Return the class of a learning rule; its `Hyperparameters` say what a member can set.
+
+    Parameters
+    ----------
+    name
+        A name out of `ALGORITHMS`, or of the form of one in `FOREIGN`.
+    folder
+        Where the module of a `torch:` arm is looked for first; None: on the import path alone.
 
     Raises
     ------
@@ -47,11 +62,21 @@ def learner_class(name: str) -> type[StackedPopulation]:
     >>> learner_class("bp-sgd").Hyperparameters().learning_rate
     0.01
     """
+    prefix, colon, rest = str(name).partition(":")
+    if colon and prefix == "river":
+        from streamil.learners.river_arm import river_rule
+
+        return river_rule(rest)
+    if colon and prefix == "torch":
+        from streamil.learners.torch_arm import torch_rule
+
+        return torch_rule(rest, folder)
     if name not in ALGORITHMS:
         near = difflib.get_close_matches(str(name), ALGORITHMS, n=1, cutoff=0.0)
-        raise LearnerError(f"algorithm: got {name!r}, did you mean {near[0]!r}? known: {', '.join(sorted(ALGORITHMS))}")
+        known = ", ".join([*sorted(ALGORITHMS), *FOREIGN])
+        raise LearnerError(f"algorithm: got {name!r}, did you mean {near[0]!r}? known: {known}")
     module, _, attribute = ALGORITHMS[name].partition(":")
-    return cast("type[StackedPopulation]", getattr(importlib.import_module(module), attribute))
+    return cast("type[Population]", getattr(importlib.import_module(module), attribute))
 
 
 def create(
@@ -65,13 +90,15 @@ def create(
     dtype: str | torch.dtype = "float32",
     activation: str = "relu",
     growing: bool = False,
+    allow_pickle: bool = False,
+    folder: Path | None = None,
 ) -> Population:
     """Return a population of learners of one rule.
 
     Parameters
     ----------
     algorithm
-        A name out of `ALGORITHMS`.
+        A name out of `ALGORITHMS`, or of the form of one in `FOREIGN`.
     layers
         Sizes [F, ..., C]; [F, C] is a linear model.
     members
@@ -88,6 +115,10 @@ def create(
         Of the hidden layers: relu, tanh, leaky-relu, identity.
     growing
         True: no class is live at first, each is masked until first seen, and labels >= C add output rows.
+    allow_pickle
+        True: a river arm may write and read its state, whose only form is pickle.
+    folder
+        Where the module of a `torch:` arm is looked for first; None: on the import path alone.
 
     Raises
     ------
@@ -101,12 +132,17 @@ def create(
     >>> outcome.logits.shape, outcome.loss.shape
     (torch.Size([2, 2, 3]), torch.Size([2, 2]))
     """
-    rule = learner_class(algorithm)
+    rule = learner_class(algorithm, folder)
     from streamil.learners.composite import assemble
+    from streamil.learners.foreign import ForeignPopulation
+    from streamil.learners.stacked import StackedPopulation
 
+    if issubclass(rule, ForeignPopulation):
+        return rule(layers, members, batch_size=batch_size, seed=seed, device=device, dtype=dtype, growing=growing,
+                    allow_pickle=allow_pickle)
     return assemble(
-        rule, layers, members, batch_size=batch_size, seed=seed, device=device, dtype=dtype, activation=activation,
-        growing=growing,
+        cast("type[StackedPopulation]", rule), layers, members, batch_size=batch_size, seed=seed, device=device,
+        dtype=dtype, activation=activation, growing=growing,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,7 +14,18 @@ LARGEST_SEED = 2**32 - 1
 """Seeds are part of a generator's key, 0 to this."""
 
 
-class RuleHyperparameters(BaseModel):
+class MemberHyperparameters(BaseModel):
+    """What a member of any learner can set: nothing yet."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True, protected_namespaces=()
+    )
+
+
+M = TypeVar("M", bound=MemberHyperparameters)
+
+
+class RuleHyperparameters(MemberHyperparameters):
     """What every rule's member can set; rules add theirs.
 
     Attributes
@@ -23,8 +34,6 @@ class RuleHyperparameters(BaseModel):
         Names of those that change the flow of control: equal within one stacked population. The others become
         tensors [A, 1, 1].
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
     structural: ClassVar[tuple[str, ...]] = ("train_biases",)
 
@@ -37,8 +46,8 @@ class RuleHyperparameters(BaseModel):
 
 
 def read_members(
-    model: type[RuleHyperparameters], algorithm: str, members: Sequence[Mapping[str, Any]] | None
-) -> tuple[list[RuleHyperparameters], list[int]]:
+    model: type[M], algorithm: str, members: Sequence[Mapping[str, Any]] | None
+) -> tuple[list[M], list[int]]:
     """Return validated hyperparameters and seeds of each member; None is one member of defaults.
 
     Raises
@@ -55,7 +64,7 @@ def read_members(
     given = [{}] if members is None else list(members)
     if not given or not all(isinstance(member, Mapping) for member in given):
         raise LearnerError(f"members: got {members!r}, a list of one mapping of hyperparameters or more is allowed")
-    validated: list[RuleHyperparameters] = []
+    validated: list[M] = []
     seeds: list[int] = []
     for place, member in enumerate(given):
         values = dict(member)
@@ -75,7 +84,7 @@ def check_seed(seed: Any, name: str) -> int:
     return int(seed.__index__())
 
 
-def _line(where: str, problem: Any, model: type[RuleHyperparameters], algorithm: str) -> str:
+def _line(where: str, problem: Any, model: type[MemberHyperparameters], algorithm: str) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
         message = problem["msg"][:1].lower() + problem["msg"][1:]

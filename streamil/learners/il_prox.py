@@ -9,19 +9,19 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from streamil.learners.factors import Factors
+from streamil.learners.hyperparameters import RuleHyperparameters
 from streamil.learners.proximal import Proximal, ProximalHyperparameters
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"inference_steps": 25, "gamma_bottom": 0.015, "gamma_top": 0.015},
-    "paper-fast": {"inference_steps": 12, "gamma_bottom": 0.025, "gamma_top": 0.0},
-}
-"""The authors' settings, by name; what a member sets itself stands."""
 
 
 class ILProxHyperparameters(ProximalHyperparameters):
     """Hyperparameters of `il-prox`."""
 
     structural: ClassVar[tuple[str, ...]] = ("train_biases", "batch_rule", "inference_steps", "target", "sweep")
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {"inference_steps": 25, "gamma_bottom": 0.015, "gamma_top": 0.015},
+        "paper-fast": {"inference_steps": 12, "gamma_bottom": 0.025, "gamma_top": 0.0},
+    }
+    """The authors' settings, by name; what a member sets itself stands."""
 
     inference_steps: int = Field(default=10, ge=0, description="Inference steps T; 0 learns the output layer alone.")
     gamma_bottom: float = Field(default=0.05, ge=0, description="Rate of the error from above; .05 or below on tables.")
@@ -41,7 +41,7 @@ class ILProxHyperparameters(ProximalHyperparameters):
     @classmethod
     def _fill(cls, values: Any) -> Any:
         preset = values.get("preset") if isinstance(values, dict) else None
-        return {**PRESETS.get(preset, {}), **values} if isinstance(preset, str) else values
+        return {**cls.presets.get(preset, {}), **values} if isinstance(preset, str) else values
 
 
 class ILProx(Proximal):
@@ -78,7 +78,7 @@ class ILProx(Proximal):
 
     algorithm = "il-prox"
     family = "il"
-    Hyperparameters = ILProxHyperparameters
+    Hyperparameters: ClassVar[type[RuleHyperparameters]] = ILProxHyperparameters
 
     def _refresh(self) -> None:
         super()._refresh()

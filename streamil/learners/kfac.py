@@ -46,19 +46,33 @@ class KFac(StackedPopulation):
         self.slots = ("lag",) if own[0].adaptive else ()
         every = [(member.metric_rate, member.damping) for member in own]
         kinds = list(dict.fromkeys(every))
-        if max(layers[:-1]) > WIDEST:
-            squares = [(n + 1) ** 2 * (len(own) if layer else len(kinds)) for layer, n in enumerate(layers[:-1])]
-            needed = 2 * sum(squares) * torch.finfo(options["dtype"]).bits // 8
-            raise LearnerError(
-                f"layers: got {list(layers)}, at most {WIDEST} inputs a layer are allowed: "
-                f"{self.algorithm} keeps a metric of inputs x inputs, here {needed} bytes; il-prox keeps none"
-            )
+        self.metric_values(layers, own)
         super().__init__(layers, members, *args, **options)
         self._samples = self._renewed = self._learned = 0  # all; at the last renewal; since two classes were live
         self._metrics = [self._metric(n, every if layer else kinds, every) for layer, n in enumerate(self.layers[:-1])]
         self._squares = [self._like.new_zeros(len(own), 1, n) for n in self.layers[1:]]
         zero = torch.zeros_like(self._alpha)
         self._step_size = StepSize(self._alpha.clone(), zero, zero.clone())
+
+    @classmethod
+    def metric_values(cls, layers: Sequence[int], members: Sequence[KFacHyperparameters]) -> int:
+        """Return how many numbers the metrics of a population hold: M and P of every layer and member.
+
+        Members of equal metric_rate, damping and refresh share those of the first layer.
+
+        Raises
+        ------
+        LearnerError
+            For a layer with too many inputs, with the bytes it would need in float32.
+        """
+        first = len({(member.metric_rate, member.damping, member.refresh) for member in members})
+        values = 2 * sum((n + 1) ** 2 * (len(members) if layer else first) for layer, n in enumerate(layers[:-1]))
+        if max(layers[:-1]) > WIDEST:
+            raise LearnerError(
+                f"layers: got {list(layers)}, at most {WIDEST} inputs a layer are allowed: {cls.algorithm} keeps a "
+                f"metric of inputs x inputs, here {4 * values} bytes in float32; il-prox keeps none"
+            )
+        return values
 
     def _metric(self, inputs: int, kinds: list[tuple[float, float]], every: list[tuple[float, float]]) -> Metric:
         shared = kinds is not every

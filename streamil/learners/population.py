@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from streamil.errors import LearnerError
-from streamil.learners.hyperparameters import RuleHyperparameters
+from streamil.learners.hyperparameters import MemberHyperparameters
 from streamil.learners.outcome import Outcome
 
 __all__ = ["Outcome", "Population", "Weights"]
@@ -26,7 +26,7 @@ class Population(ABC):
     Attributes
     ----------
     algorithm, family
-        Name of the rule; `il` or `bp`.
+        Name of the rule; `il`, `bp`, `reference`, `river` or `torch`.
     layers
         Sizes [F, ..., C]; C grows with `growing`.
     members, seeds
@@ -37,10 +37,11 @@ class Population(ABC):
         Whether classes are met as they come.
     """
 
+    Hyperparameters: ClassVar[type[MemberHyperparameters]]
     algorithm: str
     family: str
     layers: list[int]
-    members: list[RuleHyperparameters]
+    members: Sequence[MemberHyperparameters]
     seeds: list[int]
     batch_size: int
     growing: bool
@@ -108,7 +109,7 @@ class Population(ABC):
         """
 
     @abstractmethod
-    def to_module(self, member: int) -> torch.nn.Sequential:
+    def to_module(self, member: int) -> torch.nn.Module:
         """Return one member as a plain torch module, rows of classes not live included."""
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -30,7 +30,8 @@ class StackedPopulation(Population):
     by more than its weights (K-FAC) overrides `_answer`; state of other shapes stands in `_by_member` and `_tensors`.
     """
 
-    Hyperparameters: type[RuleHyperparameters]
+    Hyperparameters: ClassVar[type[RuleHyperparameters]]
+    members: Sequence[RuleHyperparameters]
     slots: tuple[str, ...] = ()
 
     def __init__(

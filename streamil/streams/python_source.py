@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,6 +14,7 @@ from streamil.experiment_file import nearest
 from streamil.samples import Records, label_text
 from streamil.streams.chunks import CHUNK, rows_of
 from streamil.streams.source import Opened
+from streamil.user_code import first_line, load_module
 
 
 def python_source(source: PythonSource, folder: Path) -> Opened:
@@ -33,33 +30,12 @@ def python_source(source: PythonSource, folder: Path) -> Opened:
     """
     where = f"python {source.callable}"
     name, _, function = source.callable.partition(":")
-    module = _module(name, folder, where)
+    module = load_module(name, folder, where, SourceError)
     call = getattr(module, function, None)
     if not callable(call):
         known = [one for one in vars(module) if not one.startswith("_")]
         raise SourceError(f"{where}: module {name!r} has no function {function!r}{nearest(function, known)}")
     return Opened(sampled(lambda: call(**source.options), where))
-
-
-def _module(name: str, folder: Path, where: str) -> ModuleType:
-    file = folder.joinpath(*name.split(".")).with_suffix(".py")
-    sys.path.insert(0, str(folder.absolute()))  # for what the module itself imports
-    try:
-        if not file.is_file():
-            return importlib.import_module(name)
-        # under a name of its own: another folder's module of that name, or the library's, may be loaded already
-        own = f"streamil_source_{abs(hash(file.absolute()))}_{file.stem}"
-        spec = importlib.util.spec_from_file_location(own, file)
-        assert spec is not None and spec.loader is not None
-        module = sys.modules[own] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-    except ModuleNotFoundError as error:
-        raise SourceError(f"{where}: no module {error.name!r} in {folder.absolute()} or on the import path") from None
-    except Exception as error:
-        raise SourceError(f"{where}: importing it failed: {_line(error)}") from error
-    finally:
-        sys.path.remove(str(folder.absolute()))
 
 
 def sampled(pairs: Callable[[], Iterable[Any]], where: str) -> Iterator[Records]:
@@ -79,7 +55,7 @@ def sampled(pairs: Callable[[], Iterable[Any]], where: str) -> Iterator[Records]
         except StopIteration:
             break
         except Exception as error:
-            raise SourceError(f"{where}: failed after {chunk.seen} samples: {_line(error)}") from error
+            raise SourceError(f"{where}: failed after {chunk.seen} samples: {first_line(error)}") from error
         chunk.add(pair)
         if len(chunk.y) == CHUNK:
             yield chunk.taken()
@@ -87,10 +63,6 @@ def sampled(pairs: Callable[[], Iterable[Any]], where: str) -> Iterator[Records]
         yield chunk.taken()
     if not chunk.seen:
         raise SourceError(f"{where}: yields no sample")
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 class _Chunk:

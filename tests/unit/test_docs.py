@@ -16,6 +16,8 @@ from streamil.codec.json_format import CELLS_LIMIT, DEPTH_LIMIT
 from streamil.experiment import Experiment, load_experiment
 from streamil.experiment_file import read_yaml
 from streamil.features import SLOTS
+from streamil.learners import ALGORITHMS, learner_class
+from streamil.learners.torch_arm import TorchHyperparameters
 from streamil.race import Race
 from streamil.streams import open_stream
 from streamil.telemetry.metrics import RaceMetrics
@@ -73,6 +75,19 @@ def test_the_page_of_the_experiment_file_is_up_to_date(monkeypatch):
     from experiment_file import PAGE, page
 
     assert PAGE.read_text(encoding="utf-8") == page(), "run: python docs/experiment_file.py"
+
+
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "torch"])
+def test_the_page_of_an_algorithm_has_its_hyperparameters(algorithm, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    from experiment_file import rows_of
+
+    model = TorchHyperparameters if algorithm == "torch" else learner_class(algorithm).Hyperparameters
+    page = ROOT / "docs" / "algorithms" / f"{algorithm}.md"
+    assert table(page, "## Hyperparameters\n") == rows_of(model.model_fields)
+    text = page.read_text(encoding="utf-8")
+    assert algorithm == "torch" or all(f"## {part}" in text for part in ("Equation", "Defaults, and why", "Source"))
+    assert blocks(page, "python"), "an example that runs"
 
 
 def test_every_reason_is_documented():

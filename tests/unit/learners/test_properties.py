@@ -12,13 +12,19 @@ import pytest
 import torch
 
 from streamil.errors import LearnerError
-from streamil.learners import ALGORITHMS, create, learner_class
+from streamil.learners import ALGORITHMS, create, implicit_sgd, learner_class
 from streamil.learners.activations import ACTIVATIONS
 from streamil.learners.initial import initial_rows
 
 torch.set_num_threads(1)  # nets this small only lose by threads
 LAYERS = [6, 9, 8, 4]
 every_rule = pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """What is checked here holds wherever the solver of implicit-sgd stops."""
+    monkeypatch.setattr(implicit_sgd, "EVALUATIONS", 4)
 
 
 def members(algorithm, count=3):
@@ -223,7 +229,7 @@ def test_composite_keeps_the_order_of_its_members(algorithm):
     mixed = build(algorithm, given)
     assert type(mixed).__name__ == "Composite" and mixed.seeds == [0, 1, 2, 3]
     assert [member.train_biases for member in mixed.members] == [True, False, True, True]
-    assert mixed.algorithm == algorithm and mixed.family == algorithm[:2] and mixed.layers == LAYERS
+    assert mixed.algorithm == algorithm and mixed.family == learner_class(algorithm).family and mixed.layers == LAYERS
     x, y = samples(40)
     outcome = mixed.learn(x, y)
     for place, member in enumerate(given):
@@ -302,7 +308,9 @@ def test_inputs_of_any_kind_give_the_same(algorithm):
 @every_rule
 @pytest.mark.parametrize("layers", [[6, 3], [6, 5, 4, 5, 4, 5, 4, 5, 4, 5, 3]])
 def test_one_layer_and_ten_learn(algorithm, layers):
-    population = build(algorithm, [{}], layers=layers, batch_size=1)
+    fields = learner_class(algorithm).Hyperparameters.model_fields
+    quick = {"learning_rate": 1e-3} if "learning_rate" in fields and fields["learning_rate"].default < 1e-3 else {}
+    population = build(algorithm, [quick], layers=layers, batch_size=1)
     assert population.parameters_per_member == sum((a + 1) * b for a, b in pairwise(layers))
     x, _ = samples(1)
     losses = population.learn(np.repeat(x, 300, 0), np.full(300, 1)).loss[0]
