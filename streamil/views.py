@@ -108,7 +108,7 @@ def status_table(status: Mapping[str, Any]) -> Table:
         cells = [_percent(arm[rank]["accuracy"]) for rank in ("best", "median", "worst")]
         table.add_row(arm["arm"], str(arm["members"]), *cells, _percent(arm["best"]["windowed"]),
                       ", ".join(leads.get(arm["arm"], [])), style="green" if arm["family"] == "il" else "")
-    table.caption = "leads: surely ahead of these, on this stream so far"
+    table.caption = "leads: by a verdict that allows for sweeps and for looking often; on this stream so far"
     return table
 
 
