@@ -10,6 +10,7 @@ from torch import Tensor
 
 from streamil.learners.factors import Factors
 from streamil.learners.hyperparameters import RuleHyperparameters
+from streamil.learners.inference import Inference
 from streamil.learners.proximal import Proximal, ProximalHyperparameters
 
 
@@ -44,7 +45,7 @@ class ILProxHyperparameters(ProximalHyperparameters):
         return {**cls.presets.get(preset, {}), **values} if isinstance(preset, str) else values
 
 
-class ILProx(Proximal):
+class ILProx(Inference, Proximal):
     r"""Relax activities towards a soft output target, then solve each layer's least-squares problem.
 
     Predictions $p_l = W_l f(h_{l-1}) + b_l$ with $f(h_0) = x$; errors $e_l = h_l - p_l$ and $e_L = t - q$ with
@@ -88,18 +89,6 @@ class ILProx(Proximal):
         self._keep = 1 - self._values("gamma_decay")
         self._uses_top = bool(self._gamma_top.any())
         self._uses_decay = bool((self._keep != 1).any())
-
-    def infer(self, x: Any, y: Any) -> list[Tensor]:
-        """Return the activities after inference, [h_0 = x, h_1, ..., h_{L-1}, output target], each [A, B, n_l].
-
-        For diagnostics; changes nothing. All classes of y must be live.
-        """
-        with torch.no_grad():
-            inputs, labels = self._read(x, y)
-            predictions, presynaptic = self.parameters.forward(inputs.expand(len(self.seeds), -1, -1), self.activation)
-            one_hot = self._one_hot[torch.from_numpy(labels).to(inputs.device)]
-            h, _, target = self._relax(predictions, presynaptic, one_hot)
-            return [presynaptic[0].clone(), *h, target]
 
     def _factors(self, predictions: list[Tensor], presynaptic: list[Tensor], labels: Tensor) -> list[Factors]:
         _, errors, _ = self._relax(predictions, presynaptic, labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from streamil.learners.factors import Factors
 from streamil.learners.hyperparameters import RuleHyperparameters
-from streamil.learners.stacked import StackedPopulation
+from streamil.learners.inference import Inference
 
 
 class PostInferenceHyperparameters(RuleHyperparameters):
@@ -26,7 +26,7 @@ class PostInferenceHyperparameters(RuleHyperparameters):
     preset: Literal["paper"] | None = Field(default=None, description="The authors' settings; they are the defaults.")
 
 
-class PostInference(StackedPopulation):
+class PostInference(Inference):
     r"""Relax activities $h_l$ around predictions $p_l = f(W_l h_{l-1} + b_l)$, the last linear, then descend locally.
 
     $e_l = h_l - p_l$, $e_L = t - q$, $t = n y + (1 - n) q$ with n the clamp and the q of the step before. Each step
@@ -45,33 +45,21 @@ class PostInference(StackedPopulation):
         self._gamma_bottom, self._clamp = self._values("gamma_bottom"), self._values("clamp")
         self._gamma_top, self._keep = -self._values("gamma_top"), 1 - self._values("gamma_decay")
 
-    def infer(self, x: Any, y: Any) -> list[Tensor]:
-        """Return the activities after inference, [h_0 = x, h_1, ..., h_{L-1}, output target], each [A, B, n_l].
-
-        For diagnostics; changes nothing. All classes of y must be live.
-        """
-        with torch.no_grad():
-            inputs, labels = self._read(x, y)
-            predictions, presynaptic = self.parameters.forward(inputs.expand(len(self.seeds), -1, -1), self.activation)
-            one_hot = self._one_hot[torch.from_numpy(labels).to(inputs.device)]
-            h, _, target = self._relax(predictions[-1], presynaptic, one_hot)
-            return [presynaptic[0].clone(), *h, target]
-
     def _local_gradients(self, predictions: list[Tensor], presynaptic: list[Tensor], labels: Tensor) -> list[Factors]:
         """Return what descends each layer's own error, summed over the mini-batch."""
-        h, errors, _ = self._relax(predictions[-1], presynaptic, labels)
+        h, errors, _ = self._relax(predictions, presynaptic, labels)
         return [Factors(e, r) for e, r in zip(errors, [presynaptic[0], *h], strict=True)]
 
     def _relax(
-        self, logits: Tensor, p: list[Tensor], labels: Tensor
+        self, p: list[Tensor], r: list[Tensor], labels: Tensor
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Run inference from the feedforward pass, p = [x, p_1, ..., p_{L-1}], which ends as the last predictions.
+        """Run inference from the feedforward pass; r = [x, f(p_1), ..., f(p_{L-1})] ends as the last predictions.
 
         Returns the hidden activities h_1 .. h_{L-1}, the local errors f'(p_l) e_l of all layers and the output target.
         """
         W, WT, b = self.parameters.W, self.parameters.WT, self.parameters.b
-        h = [prediction.clone() for prediction in p[1:]]
-        q = self._softmax(logits)
+        h = [prediction.clone() for prediction in r[1:]]
+        q = self._softmax(p[-1])
         target = torch.lerp(q, labels, self._clamp)
         errors = [torch.zeros_like(activity) for activity in h]
         local = [*errors, target - q]
@@ -83,10 +71,10 @@ class PostInference(StackedPopulation):
                 activity.addcmul_(feedback, self._gamma_bottom)
                 logits = torch.baddbmm(b[layer + 1], activity, WT[layer + 1])
                 if layer + 1 < len(h):
-                    p[layer + 2] = self.activation.apply(logits)
+                    r[layer + 2] = self.activation.apply(logits)
             before, q = q, self._softmax(logits)
             target = torch.lerp(before, labels, self._clamp)
-            errors = [activity - prediction for activity, prediction in zip(h, p[1:], strict=True)]
-            slopes = zip(errors, p[1:], strict=True)
+            errors = [activity - prediction for activity, prediction in zip(h, r[1:], strict=True)]
+            slopes = zip(errors, r[1:], strict=True)
             local = [*(self.activation.backward(error.clone(), prediction) for error, prediction in slopes), target - q]
         return h, local, target

@@ -1,0 +1,36 @@
+"""What rules that relax activities share: a look at the activities after inference."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from streamil.learners.stacked import StackedPopulation
+
+
+class Inference(StackedPopulation):
+    """A rule whose activities relax before its weights move."""
+
+    @torch.no_grad()
+    def infer(self, x: Any, y: Any) -> list[Tensor]:
+        """Return the activities after inference, [h_0 = x, h_1, ..., h_{L-1}, output target], each [A, B, n_l].
+
+        For diagnostics; changes nothing. All classes of y must be live.
+        """
+        inputs, labels = self._read(x, y)
+        predictions, presynaptic = self.parameters.forward(inputs.expand(len(self.seeds), -1, -1), self.activation)
+        one_hot = self._one_hot[torch.from_numpy(labels).to(inputs.device)]
+        h, _, target = self._relax(predictions, presynaptic, one_hot)
+        return [presynaptic[0].clone(), *h, target]
+
+    @abstractmethod
+    def _relax(
+        self, p: list[Tensor], r: list[Tensor], labels: Tensor
+    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Run inference from the feedforward pass: predictions p_1 .. p_L and what feeds them, labels one-hot.
+
+        Returns the hidden activities h_1 .. h_{L-1}, errors of all layers as the rule needs them, the output target.
+        """
