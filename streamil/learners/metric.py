@@ -109,5 +109,9 @@ class Metric:
         damped = covariance.clone()
         damped.diagonal(dim1=-2, dim2=-1).add_(self._damping)
         factor, wrong = torch.linalg.cholesky_ex(damped)
+        diagonal = factor.diagonal(dim1=-2, dim2=-1)
+        whole = (wrong == 0) & torch.isfinite(factor).flatten(1).all(1) & (diagonal > 0).all(1)
+        if not bool(whole.all()):  # one that cannot be inverted would be an error for all
+            factor[~whole] = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
         inverse = torch.cholesky_inverse(factor)
-        return inverse, (wrong == 0) & torch.isfinite(inverse).flatten(1).all(1)
+        return inverse, whole & torch.isfinite(inverse).flatten(1).all(1)

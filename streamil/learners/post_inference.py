@@ -59,7 +59,8 @@ class PostInference(Inference):
         """
         W, WT, b = self.parameters.W, self.parameters.WT, self.parameters.b
         h = [prediction.clone() for prediction in r[1:]]
-        q = self._softmax(p[-1])
+        logits = p[-1]
+        q = self._softmax(logits)
         target = torch.lerp(q, labels, self._clamp)
         errors = [torch.zeros_like(activity) for activity in h]
         local = [*errors, target - q]

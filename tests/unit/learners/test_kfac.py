@@ -278,3 +278,21 @@ def test_settings_that_cannot_be_are_named(algorithm):
             build(algorithm, **{name: value})
     with pytest.raises(LearnerError, match="inference"):
         build(algorithm, inference="none")
+
+
+def test_a_member_whose_inputs_explode_keeps_its_last_metric_and_harms_no_neighbour():
+    # Activities of 1e12 swallow the damping in float32: what is left is singular, which torch answers with an error.
+    def metric():
+        return Metric(3, [2e-4, 2e-4], [0.3, 0.3], [0, 1], shared=False, capacity=4, bias=1.0, like=torch.empty(0))
+
+    one, other = metric(), metric()
+    rows = torch.tensor([[[1.0, 2.0, 3.0]], [[1e12, 1e12, 1e12]]])
+    one.add(rows, 0)
+    one.renew(1, 1)
+    other.add(rows[:1].expand(2, -1, -1), 0)
+    other.renew(1, 1)
+    assert torch.equal(one.covariance[0], other.covariance[0])
+    assert not one.covariance[1].any()
+    r = torch.ones(2, 1, 3)
+    assert torch.equal(one.times(r)[0][0], other.times(r)[0][0])
+    assert torch.allclose(one.times(r)[0][1], torch.full((1, 4), 1 / 0.3))
