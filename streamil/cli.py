@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import typer
 from typer.exceptions import TyperException
 
 from streamil.errors import ExperimentError, LocalKafkaError, StreamilError
+from streamil.orphan import end_with_parent
 
 if TYPE_CHECKING:
     from streamil.experiment import Experiment
@@ -29,8 +29,6 @@ app = typer.Typer(
 INTERRUPTED = 130
 GRACE_SECONDS = 1.8
 """What a command may take after Ctrl-C to finish what was begun; then it is interrupted wherever it is."""
-PARENT_VARIABLE = "STREAMIL_ENDS_WITH_STDIN"
-ORPHAN_SECONDS = 5.0
 File = Annotated[Path, typer.Argument(metavar="FILE", help="experiment file (YAML)")]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="folder for summary.json, curve.parquet and the plot")]
 Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="samples of the stream to take; default: all")]
@@ -208,22 +206,9 @@ def stopping() -> Iterator[Stop]:
         raise typer.Exit(INTERRUPTED)
 
 
-def end_with_parent() -> None:
-    """End when standard input does: the demo holds the other end, so its processes outlive it by no means."""
-    def watch() -> None:
-        while os.read(0, 1):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(ORPHAN_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def main() -> None:
     """Run the command line: exit 0 done, 1 failed with one clear line, 2 wrong usage."""
-    if os.environ.get(PARENT_VARIABLE):
-        end_with_parent()
+    end_with_parent()
     try:
         code = app(standalone_mode=False)
     except StreamilError as error:

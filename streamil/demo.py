@@ -17,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import IO
 
+from streamil import orphan
 from streamil.errors import StreamilError
 from streamil.experiment import Kafka
 from streamil.kafka import ensure_topic
@@ -39,7 +40,7 @@ class Child:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "streamil", *arguments], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, start_new_session=True,
-            env=os.environ | {"STREAMIL_ENDS_WITH_STDIN": "1"})  # even when we are killed
+            env=os.environ | {orphan.VARIABLE: "1"})  # even when we are killed
         self.lines: list[str] = []
         self.new: queue.SimpleQueue[str] = queue.SimpleQueue()
         assert self.process.stderr is not None

@@ -80,18 +80,15 @@ class Intake:
         queue, self._queue, self.waiting = self._queue, [], 0
         for _, group in itertools.groupby(queue, key=lambda one: _form(one[0])):
             parts, places, sent = zip(*group, strict=True)
-            records, ordinals = join(parts), np.concatenate(places)
-            for first in range(0, len(records), PIECE):
-                # A bad sample takes no place, so after each piece it is counted anew how many are wanted.
-                piece = slice(first, first + PIECE)
-                self._feed(records[piece], ordinals[piece], until)
+            self._feed(join(parts), np.concatenate(places), until)
             now = time.time()
             for one, when in zip(parts, sent, strict=True):
                 self._metrics.observe_latency(when, now, len(one))
 
     def _feed(self, records: Records, ordinals: NDArray[np.int64], until: int | None) -> None:
         while len(records) and not self._stop.is_set():
-            size = len(records) if until is None else until - self._race.samples
+            # Counted anew after each piece: a bad sample takes no place among those that are wanted.
+            size = PIECE if until is None else min(PIECE, until - self._race.samples)
             if size <= 0:
                 return
             self._race.feed(records[:size], ordinals[:size])

@@ -125,16 +125,6 @@ class ForeignPopulation(Population):
     def weights(self, weights: Sequence[tuple[Any, Any]]) -> None:
         raise LearnerError(f"weights: {self.algorithm} has none that could be set")
 
-    @property
-    def diverged(self) -> Tensor:
-        """Members [A] bool that stopped learning."""
-        return self._diverged.clone()
-
-    @property
-    def live(self) -> Tensor:
-        """Classes [C] bool that take part."""
-        return self._live.clone()
-
     def _twin(self, state: Mapping[str, Tensor]) -> Any:
         """Return a fresh population of this kind with the state's masks, or raise LearnerError."""
         for name, shape in (("live", None), ("diverged", self._diverged.shape)):

@@ -45,6 +45,8 @@ class Population(ABC):
     seeds: list[int]
     batch_size: int
     growing: bool
+    _diverged: Tensor
+    _live: Tensor
 
     @abstractmethod
     def learn(self, x: Any, y: Any) -> Outcome:
@@ -85,14 +87,14 @@ class Population(ABC):
     def weights(self, weights: Sequence[tuple[Any, Any]]) -> None: ...
 
     @property
-    @abstractmethod
     def diverged(self) -> Tensor:
         """Members [A] bool that stopped at their last finite weights."""
+        return self._diverged.clone()
 
     @property
-    @abstractmethod
     def live(self) -> Tensor:
         """Classes [C] bool that take part."""
+        return self._live.clone()
 
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:

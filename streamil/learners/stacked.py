@@ -63,16 +63,6 @@ class StackedPopulation(Population):
         """Sizes [F, ..., C]."""
         return self.parameters.layers
 
-    @property
-    def diverged(self) -> Tensor:
-        """Members [A] bool that stopped at their last finite weights."""
-        return self._diverged.clone()
-
-    @property
-    def live(self) -> Tensor:
-        """Classes [C] bool that take part."""
-        return self._live.clone()
-
     @torch.no_grad()
     def learn(self, x: Any, y: Any) -> Outcome:
         """Predict, then learn, mini-batch after mini-batch in order; see `Population.learn`."""
