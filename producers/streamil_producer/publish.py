@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from streamil.experiment import Experiment
 from streamil.kafka import TopicWriter, ensure_topic
 from streamil.samples import Records
 from streamil.streams import open_stream, pack
-from streamil_producer.wire import headers, next_ordinal
+from streamil_producer.wire import Position, headers, next_position
 
 LAST_WORDS_SECONDS = 1.5
 """How long a producer that is told to stop waits for what is in flight; the next start sends what was lost."""
@@ -57,30 +58,37 @@ def publish(experiment: Experiment, *, limit: int | None = None,
     stop = stop or threading.Event()
     experiment.require_topic_names()
     ensure_topic(experiment.kafka, experiment.topic)
-    first = next_ordinal(experiment)
+    first = at = next_position(experiment)
     limits = [one for one in (limit, experiment.stream.limit) if one is not None]
     stream = experiment.stream.model_copy(update={"limit": min(limits, default=None)})
     started = time.monotonic()
-    size, rate, ordinal = stream.samples_per_record, stream.rate, first
+    size, rate = stream.samples_per_record, stream.rate
 
     with TopicWriter(experiment.kafka, experiment.topic) as writer:
+        ends: deque[int] = deque()  # samples published after each record that the broker has not acknowledged yet
+        confirmed = records_confirmed = 0
 
         def acknowledged() -> int:
-            return min(ordinal - first, writer.acknowledged * size)
+            nonlocal confirmed, records_confirmed
+            while records_confirmed < writer.acknowledged:
+                confirmed, records_confirmed = ends.popleft(), records_confirmed + 1
+            return confirmed
 
         try:
             rest = _skip(open_stream(stream, experiment.folder), first)
             origin = time.monotonic()
             for records in pack(rest, size):
-                ahead = origin + (ordinal - first + len(records)) / rate - time.monotonic() if rate else 0.0
+                after = at.after(records)
+                ahead = origin + (after.samples - first.samples) / rate - time.monotonic() if rate else 0.0
                 if ahead > 0 and stop.wait(ahead):
                     break
                 while not stop.is_set() and not writer.wait_for_room(0.1):
                     pass
                 if stop.is_set():
                     break
-                writer.send(_encoded(experiment, records, ordinal), headers(experiment, records, ordinal))
-                ordinal += len(records)
+                ends.append(after.samples - first.samples)
+                writer.send(_encoded(experiment, records, at), headers(experiment, records, at))
+                at = after
                 if on_progress is not None:
                     on_progress(acknowledged(), max(0.0, -ahead))
             while not stop.is_set() and not writer.flush(0.1):
@@ -90,20 +98,23 @@ def publish(experiment: Experiment, *, limit: int | None = None,
                 writer.flush(LAST_WORDS_SECONDS)
         if on_progress is not None:
             on_progress(acknowledged(), 0.0)
-        return Published(acknowledged(), first, time.monotonic() - started)
+        return Published(acknowledged(), first.samples, time.monotonic() - started)
 
 
-def _skip(stream: Iterator[Records], count: int) -> Iterator[Records]:
-    """Leave out the first `count` samples."""
+def _skip(stream: Iterator[Records], before: Position) -> Iterator[Records]:
+    """Leave out the samples and the late labels that stand before a position."""
+    at = Position()
     for records in stream:
-        if count < len(records):
-            yield records[count:] if count else records
-        count = max(0, count - len(records))
+        missing = before.labels - at.labels if records.late else before.samples - at.samples
+        if missing < len(records):
+            yield records[max(0, missing):]
+        at = at.after(records)
 
 
-def _encoded(experiment: Experiment, records: Records, ordinal: int) -> bytes:
+def _encoded(experiment: Experiment, records: Records, at: Position) -> bytes:
     try:
         return encode(records, experiment.stream.codec)
     except CodecError as error:
-        raise SourceError(f"samples {ordinal} to {ordinal + len(records) - 1} of the stream cannot be sent as "
+        what, first = ("late labels", at.labels) if records.late else ("samples", at.samples)
+        raise SourceError(f"{what} {first} to {first + len(records) - 1} of the stream cannot be sent as "
                           f"{experiment.stream.codec}: {error.detail}") from None

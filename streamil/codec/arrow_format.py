@@ -58,8 +58,8 @@ def _require_columns(schema: pa.Schema, names: list[str]) -> None:
     features = [name for name in names if name not in RESERVED]
     if "x" in names and features:
         raise CodecError("wrong-shape", f"a record has x or features, never both; it has x and {features[0][:40]!r}")
-    if "x" not in names and not features:
-        raise CodecError("no-features", "neither a column x nor a column of a feature")
+    if "x" not in names and not features and not {"id", "y"} <= set(names):
+        raise CodecError("no-features", "neither a column x nor a column of a feature, nor late labels: id and y")
     for field in schema:
         kind = field.type
         if field.name == "x":
@@ -76,6 +76,7 @@ def _require_columns(schema: pa.Schema, names: list[str]) -> None:
 
 
 def _records(columns: dict[str, list[pa.Array]], total: int) -> Records:
+    late = all(name in RESERVED[1:] for name in columns)
     x, bad_rows = _dense(columns.pop("x")) if "x" in columns else (None, {})
     values = {name: _joined(arrays) for name, arrays in columns.items()}
     missing = [None] * total
@@ -85,6 +86,8 @@ def _records(columns: dict[str, list[pa.Array]], total: int) -> Records:
         try:
             if row in bad_rows:
                 raise Bad("not-finite", bad_rows[row])
+            if late and (y[row] is None or ids[row] is None):
+                raise Bad("no-features", "a late label has an id and a y")
             gathered.add(row, y[row], ids[row], t[row], segment[row])
         except Bad as bad:
             gathered.reject(row, bad)
