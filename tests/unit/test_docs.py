@@ -25,12 +25,13 @@ from streamil.telemetry.producer import ProducerMetrics
 
 WIRE = ROOT / "docs" / "wire-format.md"
 FEATURES = ROOT / "docs" / "features.md"
+CUSTOM = ROOT / "docs" / "custom-streams.md"  # tests/integration/test_custom_streams.py runs all of its blocks
 SOURCE = {"source": {"kind": "elec"}}
 ARMS = {"bp": {"algorithm": "bp-sgd"}}
 
 
 @pytest.mark.parametrize("block", [block for block in blocks_of_all("python")
-                                   if not block.needs_broker and block.page != FEATURES], ids=str)
+                                   if not block.needs_broker and block.page not in (FEATURES, CUSTOM)], ids=str)
 def test_python_blocks_run(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_block(block.text, tmp_path)

@@ -156,9 +156,9 @@ def test_dense_inputs_stand_under_one_path():
 
 
 def test_digits_of_long_labels_and_identifiers_are_kept():
-    found = decoded('[{"a": 1, "y": %d, "k": {"id": %d}}, {"a": 2, "y": 3}]' % (2**70 + 1, 2**80 + 1), id="k.id")
+    found = decoded(json.dumps([{"a": 1, "y": 2**70 + 1, "k": {"id": 2**80 + 1}}, {"a": 2, "y": 3}]), id="k.id")
     assert (found.y, found.ids) == ([str(2**70 + 1), "3"], [str(2**80 + 1), None])
-    beside = decoded('[{"a": 1, "y": %d}, 5]' % (2**70 + 1))  # a bad neighbour changes nothing
+    beside = decoded(json.dumps([5, {"a": 1, "y": 2**70 + 1}]))  # a bad neighbour changes nothing
     assert beside.y == [str(2**70 + 1)]
 
 
