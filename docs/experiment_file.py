@@ -21,8 +21,8 @@ One YAML 1.2 file says what is raced: a stream, a network, arms and comparisons.
 and `arms` has a default; an unknown key is an error that names the nearest known one. `streamil check FILE` says
 what a file means. Relative paths are relative to the file. (This page is written by `python docs/experiment_file.py`.)
 
-How each source's samples become inputs, with examples: [features.md](features.md). What stands on the topic:
-[wire-format.md](wire-format.md).
+How each source's samples become inputs, with examples: [features.md](features.md). A stream of your own in ten lines:
+[custom-streams.md](custom-streams.md). What stands on the topic: [wire-format.md](wire-format.md).
 
 An arm's list-valued hyperparameter is a sweep: `alpha: [0.1, 1, 10]` with `seeds: 3` makes nine members. A list of
 batch sizes makes one arm each, named `arm@size`. Without `comparisons`, every IL arm is compared with every arm that

@@ -94,6 +94,7 @@ def produce(
     from streamil.telemetry.server import Server
 
     experiment = load(file)
+    experiment.require_own_stream()
     experiment.require_topic_names()
     with stopping() as stop:
         figures = ProducerMetrics()

@@ -54,6 +54,7 @@ def run(experiment: Experiment, *, limit: int | None = None, out: Path | None = 
     >>> result["samples"], result["comparisons"][0]["samples"]
     (200, 200)
     """
+    experiment.require_own_stream()
     if out is not None:
         from streamil.report.plot import plot_accuracy  # now: after a Ctrl-C there is no time for large imports
     race = Race(experiment)

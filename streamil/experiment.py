@@ -17,8 +17,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from streamil.errors import ExperimentError, TopicMismatch
+from streamil.errors import ExperimentError, SourceError, TopicMismatch
 from streamil.experiment_file import Lines, nearest, read_yaml
+from streamil.field_path import FieldPath, dotted
 from streamil.problems import problems
 from streamil.samples import label_text
 
@@ -113,9 +114,40 @@ class PythonSource(Model):
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the call")
 
 
+class TopicSource(Model):
+    """An existing topic that others fill: where the parts of a sample stand in their documents."""
+
+    kind: Literal["topic"]
+    label: FieldPath = Field(description="path of the label; a record without it is unlabelled")
+    features: Annotated[tuple[FieldPath, ...], Field(min_length=1, max_length=65536)] | None = Field(
+        None, description="paths of the features; null: all numbers, texts and booleans beside the label")
+    x: FieldPath | None = Field(None, description="path of a list of numbers: dense inputs, instead of features")
+    id: FieldPath | None = Field(None, description="path of the identifier")
+    time: FieldPath | None = Field(None, description="path of the event time")
+    time_unit: Literal["s", "ms", "us", "ns"] = Field("s", description="unit of times that are numbers")
+    segment: FieldPath | None = Field(None, description="path of the true segment")
+    samples: FieldPath | None = Field(None, description="path of a list of samples within the document, in which all "
+                                                        "other paths start; null: the document is one, or a list")
+    codec: str = Field("auto", pattern=r"^[\w.-]+(:[A-Za-z_]\w*)?$", description="`json`; `auto`: JSON, Arrow or "
+                       "streamil's own; `module:function`, or the name of an installed one")
+
+    @model_validator(mode="after")
+    def _each_field_once(self) -> Self:
+        if self.x is not None and self.features is not None:
+            raise ValueError("a sample has x or features, never both")
+        beside = {dotted(path) for path in (self.label, self.id, self.time, self.segment) if path is not None}
+        names = [dotted(path) for path in self.features or (self.x,) if path is not None]
+        for place, name in enumerate(names):
+            if name in beside:
+                raise ValueError(f"{name} is the label, id, time or segment, hence no feature")
+            if name in names[:place]:
+                raise ValueError(f"two features are called {name}")
+        return self
+
+
 Source = Annotated[
     MnistSource | ElecSource | WeatherSource | IdxSource | CsvSource | ParquetSource | NpzSource | RiverSource
-    | PythonSource, Field(discriminator="kind"),
+    | PythonSource | TopicSource, Field(discriminator="kind"),
 ]
 
 
@@ -298,6 +330,12 @@ class Experiment(Model):
         """Identifies what is on the topic: equal for two files whose samples and their order are equal."""
         stream = self.stream.model_dump(mode="json", include={"source", "seed", "regimes"})
         return hashlib.sha256(json.dumps(stream, sort_keys=True).encode()).hexdigest()[:32]
+
+    def require_own_stream(self) -> None:
+        """Raise `SourceError` where others fill the topic, so that there is nothing to publish or to run."""
+        if isinstance(self.stream.source, TopicSource):
+            raise SourceError(f"stream.source: others fill the topic {self.topic}, so there are no samples to publish "
+                              "or to run here; `streamil consume` learns from it")
 
     def require_topic_names(self) -> None:
         """Raise `TopicMismatch` unless all topics of the experiment can have the names that follow from the file."""

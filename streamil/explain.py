@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from streamil.arms import ArmPlan, plan_arms, plan_comparisons
 from streamil.errors import SourceError
 from streamil.evaluation import allot
-from streamil.experiment import Experiment
+from streamil.experiment import Experiment, TopicSource
 from streamil.features import Featurizer
 from streamil.learners import learner_class
 from streamil.learners.hyperparameters import read_members
 from streamil.learners.population import count_parameters
+from streamil.look import look_at_topic
+from streamil.report.lines import inputs_line, shortened
 from streamil.samples import Records
 from streamil.streams import open_stream
 
@@ -32,22 +33,38 @@ def explain(experiment: Experiment) -> Iterator[str]:
         What is wrong with the file or its source.
     """
     plans = plan_arms(experiment)
-    featurizer, seen = _look(experiment)
     stream = experiment.stream
+    if isinstance(stream.source, TopicSource):
+        look = look_at_topic(experiment)
+        yield from look.lines
+        yield from _meaning(experiment, plans, look.featurizer, look.samples)
+        return
+    featurizer, seen = _look(experiment)
     regimes = ", ".join(regime.kind for regime in stream.regimes) or "source order"
     limit = "all samples" if stream.limit is None else f"{stream.limit:,} samples"
     rate = "as fast as the broker takes them" if stream.rate is None else f"{stream.rate:g} samples a second"
     yield f"{experiment.name}: {stream.source.kind}, {regimes}, {limit}"
     yield (f"topic {experiment.topic} at {experiment.kafka.bootstrap_servers}: {stream.samples_per_record} samples a "
            f"record as {stream.codec}, {rate}; stream {experiment.stream_hash}")
-    inputs = featurizer.inputs or 0
-    named = f": {_shortened(featurizer.names)}" if featurizer.names else ""
-    yield f"inputs: {inputs}{named}"
+    yield from _meaning(experiment, plans, featurizer, seen)
+
+
+def _meaning(experiment: Experiment, plans: list[ArmPlan], featurizer: Featurizer, seen: int) -> Iterator[str]:
+    """Yield what follows from the first samples: inputs, classes, arms and their memory, comparisons."""
     labels = featurizer.labels
-    classes = len(labels)
-    yield (f"classes: {_shortened(labels.names)} "
-           + ("(a fixed list)" if labels.closed else f"(met in the first {seen} samples; more may come)"))
-    layers = [inputs, *experiment.network.hidden, max(classes, 2)]
+    classes = (f"{shortened(labels.names)} (a fixed list)" if labels.closed else
+               f"{shortened(labels.names)} (met in the first {seen} samples; more may come)" if seen else
+               "met as they come")
+    if featurizer.inputs is None:
+        yield "inputs: fixed by the first good record; parameters and memory follow from them"
+        yield f"classes: {classes}"
+        for plan in plans:
+            yield f"arm {plan.name}: {plan.algorithm}, mini-batches of {plan.batch_size}, {_members(plan)}"
+        yield from _comparisons(experiment, plans)
+        return
+    yield inputs_line(featurizer.inputs, featurizer.names)
+    yield f"classes: {classes}"
+    layers = [featurizer.inputs, *experiment.network.hidden, max(len(labels), 2)]
     yield f"network: {'-'.join(map(str, layers))}, {experiment.network.activation}"
     total = 0
     for plan in plans:
@@ -92,7 +109,7 @@ def _members(plan: ArmPlan) -> str:
     if members == 1:
         return "1 member"
     swept = {key: list(dict.fromkeys(str(member[key]) for member in plan.members)) for key in plan.members[0]}
-    values = [f"{key} {_shortened(found)}" for key, found in swept.items() if key != "seed" and len(found) > 1]
+    values = [f"{key} {shortened(found)}" for key, found in swept.items() if key != "seed" and len(found) > 1]
     return f"{members} members ({'; '.join([*values, *([f'{seeds} seeds'] if seeds > 1 else [])])})"
 
 
@@ -105,11 +122,6 @@ def _comparisons(experiment: Experiment, plans: list[ArmPlan]) -> Iterator[str]:
            f"of {experiment.verdict.alpha:g} in all")
     for pair in pairs:
         yield f"  {pair.challenger} against {pair.baseline}"
-
-
-def _shortened(names: Any, most: int = 12) -> str:
-    listed = list(names)
-    return ", ".join(listed[:most]) + (f", ... ({len(listed)} in all)" if len(listed) > most else "")
 
 
 def _bytes(size: int) -> str:

@@ -44,4 +44,4 @@ def load_module(name: str, folder: Path | None, where: str, error: type[Streamil
 
 def first_line(error: Exception) -> str:
     """Return `Type: message` of an error of somebody else's code, on one line."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])

@@ -29,6 +29,10 @@ _RFC3339 = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}):(\d{2})(?:\.(\d{1,12}))?([Zz]|[+-]\d{2}:\d{2})?", re.ASCII)
 
 
+class Seconds(float):
+    """A time in seconds since 1970, of a sender whose type says so: no unit of a file applies to it."""
+
+
 def number(text: str) -> float | None:
     """Return the number that a text reads as, which may be infinite or nan, or None where it reads as none.
 

@@ -9,10 +9,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from streamil.codec.topic import Decoder, decoder
 from streamil.errors import BrokerUnavailable, TopicMissing
 from streamil.experiment import Experiment
 from streamil.kafka import TopicReader, describe_topic
 from streamil.race import PIECE, Race
+from streamil.report.lines import inputs_line
 from streamil.results import standings, strict, summary, write_results
 from streamil.telemetry.metrics import RaceMetrics
 from streamil.telemetry.server import Server
@@ -20,6 +22,8 @@ from streamil_consumer.intake import Intake
 
 POLL_RECORDS = 256
 LAG_EVERY_SECONDS = 1.0
+FEATURES_SHOWN = 100
+"""Names of features that `/status.json` lists."""
 WAIT_SECONDS = 0.2
 """Pause between two looks for a topic that is not there yet."""
 
@@ -60,6 +64,7 @@ def consume(experiment: Experiment, *, until: int | None = None, out: Path | Non
     """
     experiment.require_topic_names()
     stop = stop or threading.Event()
+    decode = decoder(experiment.stream, experiment.folder)
     telemetry = RaceMetrics()
     race = Race(experiment, lock=telemetry.lock, timed=telemetry.timed)
     telemetry.watch(race)
@@ -68,7 +73,7 @@ def consume(experiment: Experiment, *, until: int | None = None, out: Path | Non
     with closing(Server(address, telemetry, view.status, lambda: view.state == "learning")) as server:
         tell(f"metrics and page at {server.url}/")
         if _topic_is_there(experiment, wait, stop):
-            _learn(race, telemetry, view, until, stop, tell)
+            _learn(race, decode, telemetry, view, until, stop, tell)
         view.state = "stopped" if stop.is_set() else "done"
         result = summary(race) if out is None else write_results(race, out)
         tell(f"{view.state} after {race.samples} samples" + (f"; results in {out}" if out else ""))
@@ -92,7 +97,7 @@ def _topic_is_there(experiment: Experiment, seconds: float, stop: threading.Even
     return False
 
 
-def _learn(race: Race, telemetry: RaceMetrics, view: View, until: int | None, stop: threading.Event,
+def _learn(race: Race, decode: Decoder, telemetry: RaceMetrics, view: View, until: int | None, stop: threading.Event,
            tell: Callable[[str], None]) -> None:
     """Read the topic and feed the race, until so many samples are taken in or `stop` is set."""
     experiment = race.experiment
@@ -102,7 +107,7 @@ def _learn(race: Race, telemetry: RaceMetrics, view: View, until: int | None, st
         if reader.position > 0 and experiment.kafka.start == "earliest":
             tell(f"records before offset {reader.position} are no longer in the log")
         view.state, view.offset = "learning", reader.position
-        intake, asked = Intake(race, telemetry, stop), 0.0
+        intake, asked, told = Intake(race, telemetry, stop, decode, tell), 0.0, False
         while not stop.is_set() and (until is None or race.samples < until):
             if time.monotonic() - asked > LAG_EVERY_SECONDS:
                 asked, view.end = time.monotonic(), reader.end()
@@ -114,6 +119,9 @@ def _learn(race: Race, telemetry: RaceMetrics, view: View, until: int | None, st
                 if intake.waiting < wanted and message is not messages[-1]:
                     continue
                 intake.feed(until)
+                if not told and race.featurizer.inputs is not None:
+                    told = True
+                    tell(inputs_line(race.featurizer.inputs, race.featurizer.names))
                 view.learned(message.offset + 1)
                 if stop.is_set() or (until is not None and race.samples >= until):
                     break
@@ -159,7 +167,10 @@ class View:
                            for pair, comparison in race.comparisons.items()]
             return {
                 "experiment": race.experiment.name, "topic": race.experiment.topic, "state": self.state,
+                "inputs": race.featurizer.inputs,
+                "features": [name[:80] for name in race.featurizer.names[:FEATURES_SHOWN]],
                 "samples": race.samples, "samples_per_second": self._rate(), "segment": race.segment,
+                "unlabelled": race.unlabelled,
                 "offset": self.offset, "lag": self.lag, "rejected": sum(race.rejected.values()),
                 "repeats": self._telemetry.repeats, "waiting_for_labels": len(race.late), "arms": standings(race),
                 "comparisons": strict(comparisons),

@@ -5,19 +5,22 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamil.codec import cast, decode
+from streamil.codec.topic import Decoder
 from streamil.errors import CodecError, StreamMismatch
+from streamil.experiment import TopicSource
 from streamil.kafka import Message
 from streamil.race import PIECE, Race
 from streamil.samples import Records
 from streamil.streams.chunks import join
 from streamil.telemetry.metrics import RaceMetrics
 
+REJECTS_TOLD = 5
 LONGEST_ORDINAL = 18
 """Digits of an ordinal: more would not fit 64 bits."""
 
@@ -27,9 +30,19 @@ class Intake:
 
     Records of a streamil producer carry the ordinal of their first sample and the hash of their stream: samples taken
     in before are skipped and counted, a gap or another stream is an error; late labels are numbered likewise. On a
-    topic that others fill the ordinal counts what arrives. Which of the two a topic is, its first record decides.
+    topic that others fill the ordinal counts what arrives. Which of the two a topic is, the file says (source kind
+    topic), or else its first record.
 
     Messages are taken one by one and fed together: a call of a learner costs the same for 1 sample and for 64.
+
+    Parameters
+    ----------
+    race, metrics, stop
+        What is fed, what is counted beside it, and what ends `feed` early.
+    decoder
+        Reads records.
+    tell
+        Takes one line about each of the first rejects.
 
     Attributes
     ----------
@@ -39,11 +52,15 @@ class Intake:
         Samples taken, but not fed yet.
     """
 
-    def __init__(self, race: Race, metrics: RaceMetrics, stop: threading.Event) -> None:
+    def __init__(self, race: Race, metrics: RaceMetrics, stop: threading.Event, decoder: Decoder,
+                 tell: Callable[[str], None]) -> None:
         self._race, self._metrics, self._stop = race, metrics, stop
+        self._decoder, self._tell = decoder, tell
+        self._others = isinstance(race.experiment.stream.source, TopicSource)
         self.next_ordinal: int | None = None
         self.next_label: int | None = None
         self.waiting = 0
+        self._told = 0
         self._queue: list[tuple[Records, NDArray[np.int64], float]] = []
         self._numbered: bool | None = None
 
@@ -58,12 +75,12 @@ class Intake:
         try:
             numbers = self._numbers(message)
         except CodecError as error:
-            self._race.rejected[error.reason] += 1
+            self._reject(message, error.reason, error.detail)
             return
         try:
-            records = self._decode(message)
+            records = self._decoder(message.value, message.headers)
         except CodecError as error:
-            self._race.rejected[error.reason] += 1
+            self._reject(message, error.reason, error.detail)
             self._advance(message, numbers, numbers.labels or numbers.samples or 1, numbers.labels > 0)
             return
         start, known = self._advance(message, numbers, len(records) + len(records.rejected), records.late)
@@ -71,7 +88,7 @@ class Intake:
         self._metrics.repeats += fresh
         for rejected in records.rejected:
             if rejected.index >= known:
-                self._race.rejected[rejected.reason] += 1
+                self._reject(message, rejected.reason, rejected.detail)
         if fresh < len(records):
             self._queue.append((records[fresh:], start + records.places[fresh:], message.timestamp_ms / 1000))
             self.waiting += len(records) - fresh
@@ -93,18 +110,24 @@ class Intake:
             if left <= 0:
                 return
             size = PIECE if records.late else min(PIECE, left)
-            self._race.feed(records[:size], ordinals[:size])
+            for one in self._race.feed(records[:size], ordinals[:size]):
+                self._say(f"rejected ({one.reason}): {one.detail}")
             records, ordinals = records[size:], ordinals[size:]
 
-    def _decode(self, message: Message) -> Records:
-        if message.value is None:
-            raise CodecError("null", "the record has no value")
-        records = decode(message.value)
-        dtype = message.headers.get("streamil-dtype")
-        return cast(records, dtype.decode("ascii", "replace")) if dtype is not None else records
+    def _reject(self, message: Message, reason: str, detail: str) -> None:
+        self._race.rejected[reason] += 1
+        self._say(f"offset {message.offset}: rejected ({reason}): {detail}")
+
+    def _say(self, line: str) -> None:
+        """Tell what is wrong with one of the first few rejects."""
+        self._told += 1
+        if self._told <= REJECTS_TOLD:
+            self._tell(line)
 
     def _numbers(self, message: Message) -> Numbers:
         """Return what the record says of its place; nothing on a topic of others."""
+        if self._others:
+            return Numbers()
         stream, first, count, label, labels = (message.headers.get(f"streamil-{name}") for name in (
             "stream", "seq", "count", "label-seq", "label-count"))
         numbered = stream is not None and first is not None

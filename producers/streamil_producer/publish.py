@@ -56,6 +56,7 @@ def publish(experiment: Experiment, *, limit: int | None = None,
         When nobody answers at the start; later outages are waited out.
     """
     stop = stop or threading.Event()
+    experiment.require_own_stream()
     experiment.require_topic_names()
     ensure_topic(experiment.kafka, experiment.topic)
     first = at = next_position(experiment)

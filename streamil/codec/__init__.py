@@ -10,6 +10,8 @@ A record has dense `x` or named features, never both; or late labels, an `id` an
 sample is rejected alone (`Records.rejected`); when none is left the record is rejected for the first one's reason. A
 record whose dense `x` differ in length is rejected whole. A byte order mark before JSON is ignored; unknown keys of a
 JSON sample are, too.
+
+Records of another shape, on topics that others fill: `streamil.codec.topic`.
 """
 
 from __future__ import annotations
@@ -18,16 +20,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from streamil.codec._first_bytes import RECORD_LIMIT, form_of, require_value
 from streamil.codec.arrow_format import decode_arrow, encode_arrow
 from streamil.codec.json_format import decode_json, encode_json
 from streamil.codec.reasons import REASONS
 from streamil.errors import CodecError
 from streamil.samples import Records
 
-__all__ = ["REASONS", "CodecError", "cast", "decode", "encode"]
+__all__ = ["REASONS", "RECORD_LIMIT", "CodecError", "cast", "decode", "encode"]
 
-RECORD_LIMIT = 64 << 20
-"""Bytes of the largest record that is looked at; Kafka's own limits are far below."""
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
 """Types that dense inputs may have."""
 
@@ -53,20 +54,8 @@ def decode(data: bytes | None) -> Records:
     >>> records.rejected
     (Rejected(index=1, reason='not-finite', detail='x[1] is null'),)
     """
-    if data is None:
-        raise CodecError("null", "a tombstone: the record has no value")
-    if len(data) > RECORD_LIMIT:
-        raise CodecError("too-large", f"{len(data)} bytes; the limit is {RECORD_LIMIT}")
-    if data[:4] == b"\xff\xff\xff\xff":
-        return decode_arrow(data)
-    if data[:6] == b"ARROW1":
-        raise CodecError("arrow-file", "an Arrow file (ARROW1); an Arrow IPC stream is wanted")
-    if data[:2] == b"\x1f\x8b":
-        raise CodecError("gzip", "the value is gzip-compressed; compress in Kafka (compression.type) instead")
-    if data[:1] == b"\x00" and len(data) >= 5:
-        schema = int.from_bytes(data[1:5], "big")
-        raise CodecError("schema-registry", f"schema-registry framing (schema {schema}); send plain JSON or Arrow")
-    return decode_json(data)
+    value = require_value(data)
+    return decode_arrow(value) if form_of(value) == "arrow" else decode_json(value)
 
 
 def encode(records: Records, codec: str) -> bytes:

@@ -14,6 +14,8 @@ from streamil.values import Column, time_seconds
 
 SAMPLES_LIMIT = 65_536
 """Samples in one record; what claims more could fill the memory from a few bytes."""
+CELLS_LIMIT = 1 << 22
+"""Samples times named features of one record: each sample with a name of its own would fill the memory."""
 SEGMENT_LIMIT = 2**63
 
 
@@ -83,6 +85,8 @@ def shown(value: Any) -> str:
     """Return a value as it may stand in a message: short, and never a whole container."""
     if value is None:
         return "null"
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"a whole number of {value.bit_length()} bits"
     if isinstance(value, str | int | float | bool):
         return repr(value[:40] if isinstance(value, str) else value)
     return {"list": "a list", "dict": "an object"}.get(type(value).__name__, f"of type {type(value).__name__}")

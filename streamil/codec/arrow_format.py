@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamil.codec._arrow_guard import require_sane
-from streamil.codec._gather import Bad, Gather, require_sample_count, taken
+from streamil.codec._gather import CELLS_LIMIT, Bad, Gather, require_sample_count, taken
 from streamil.errors import CodecError
 from streamil.samples import Records
-from streamil.values import Column, arrow_values, readable
+from streamil.values import Column, Seconds, arrow_values, readable
 
 RESERVED = ("x", "y", "id", "t", "segment")
 PREFIX = "features."
@@ -24,6 +25,51 @@ _ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, TypeError, LookupError,
 
 def decode_arrow(data: bytes) -> Records:
     """Return the samples of an Arrow record; see `streamil.codec.decode`."""
+    columns, total = _read(data, _require_columns)
+    try:
+        return _records(columns, total)
+    except _ARROW_ERRORS as error:
+        raise CodecError("arrow-damaged", _line(error)) from None
+
+
+def arrow_documents(data: bytes) -> list[dict[str, Any]]:
+    """Return the rows of an Arrow stream whose columns have names of somebody else's.
+
+    Numbers, booleans, texts, dictionaries and lists of numbers (as arrays, nan for null) are read; a timestamp becomes
+    `Seconds`. In a column of another type every cell is that type, which is neither label nor feature.
+
+    Raises
+    ------
+    CodecError
+        For a stream that is damaged or too large.
+    """
+    columns, total = _read(data, _require_names)
+    if total * len(columns) > CELLS_LIMIT:
+        raise CodecError("too-large", f"{total} rows of {len(columns)} columns; the limit is {CELLS_LIMIT} cells")
+    try:
+        cells = [_cells(arrays) for arrays in columns.values()]
+    except _ARROW_ERRORS as error:
+        raise CodecError("arrow-damaged", _line(error)) from None
+    return [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)]
+
+
+def _cells(arrays: list[pa.Array]) -> list[Any]:
+    kind = arrays[0].type
+    if isinstance(kind, pa.FixedShapeTensorType):
+        kind, arrays = kind.storage_type, [array.storage for array in arrays]
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        if pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type):
+            return [row.values.to_numpy(zero_copy_only=False) if row.is_valid else None
+                    for array in arrays for row in array]
+        return [kind] * sum(map(len, arrays))
+    if not readable(kind):
+        return [kind] * sum(map(len, arrays))
+    values = _listed(_joined(arrays))
+    return [None if value is None else Seconds(value) for value in values] if pa.types.is_timestamp(kind) else values
+
+
+def _read(data: bytes, require: Callable[[pa.Schema, list[str]], None]) -> tuple[dict[str, list[pa.Array]], int]:
+    """Return the columns of an Arrow stream that `require` accepts, and the number of its rows."""
     require_sane(data)
     try:
         # no Arrow threads: a record is small, and its memory is bounded by the walk before
@@ -31,7 +77,7 @@ def decode_arrow(data: bytes) -> Records:
         names = [field.name for field in reader.schema]
     except _ARROW_ERRORS as error:
         raise CodecError("arrow-damaged", _line(error)) from None
-    _require_columns(reader.schema, names)
+    require(reader.schema, names)
     batches, total = [], 0
     try:
         for batch in reader:
@@ -44,17 +90,21 @@ def decode_arrow(data: bytes) -> Records:
     if not total:
         raise CodecError("no-samples", "the Arrow stream holds no row")
     try:
-        columns = {name: [batch.column(place) for batch in batches] for place, name in enumerate(names)}
-        return _records(columns, total)
+        return {name: [batch.column(place) for batch in batches] for place, name in enumerate(names)}, total
     except _ARROW_ERRORS as error:
         raise CodecError("arrow-damaged", _line(error)) from None
 
 
-def _require_columns(schema: pa.Schema, names: list[str]) -> None:
-    """Raise `CodecError` unless every column is of a type that is read in bounded memory."""
+def _require_names(schema: pa.Schema, names: list[str]) -> None:
+    """Raise `CodecError` where two columns have one name."""
     twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
     if twice:
-        raise CodecError("wrong-shape", f"two columns are called {min(twice)!r}")
+        raise CodecError("wrong-shape", f"two columns are called {min(twice)[:40]!r}")
+
+
+def _require_columns(schema: pa.Schema, names: list[str]) -> None:
+    """Raise `CodecError` unless every column is of a type that is read in bounded memory."""
+    _require_names(schema, names)
     features = [name for name in names if name not in RESERVED]
     if "x" in names and features:
         raise CodecError("wrong-shape", f"a record has x or features, never both; it has x and {features[0][:40]!r}")

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import re
 from array import array
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from streamil.codec._gather import Bad, Gather, require_sample_count, shown
+from streamil.codec._gather import CELLS_LIMIT, Bad, Gather, require_sample_count, shown
 from streamil.errors import CodecError
 from streamil.samples import Records
 from streamil.values import Column
 
-CELLS_LIMIT = 1 << 22
-"""Samples times named features of one record: each sample with a name of its own would fill the memory."""
 DEPTH_LIMIT = 64
 """Nesting that is called too deep; a record of ours has four levels, the parser gives up at about a thousand."""
 EXACT = 2**53
@@ -29,7 +28,7 @@ _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 
 def decode_json(data: bytes) -> Records:
     """Return the samples of a JSON record; see `streamil.codec.decode`."""
-    document = _parse(data)
+    document = parse_json(data, _may_be_rounded)
     if document is None:
         raise CodecError("null", "the record is JSON's null")
     samples = document if isinstance(document, list) else [document]
@@ -47,16 +46,23 @@ def decode_json(data: bytes) -> Records:
         elif inputs is not None:
             dense.append(inputs)
         reader.kind = _kind(inputs)
-    return gathered.records(_stack(dense) if dense else None, _columns(named))
+    return gathered.records(stacked(dense) if dense else None, columns_of(named))
 
 
-def _parse(data: bytes) -> Any:
+def parse_json(data: bytes, may_be_rounded: Callable[[Any], bool]) -> Any:
+    """Return the document of a record; the slow parser keeps its digits where `may_be_rounded` says so.
+
+    Raises
+    ------
+    CodecError
+        When it is not one strict JSON document in UTF-8, with the cause where it is recognisable.
+    """
     text = data.removeprefix(b"\xef\xbb\xbf")
     if not text.strip():
         raise CodecError("empty", "the record holds no document")
     try:
         document = orjson.loads(text)
-        if _may_be_rounded(document):
+        if may_be_rounded(document):
             document = json.loads(text)
     except RecursionError:
         raise CodecError("too-deep", f"JSON nested deeper than {DEPTH_LIMIT}") from None
@@ -68,8 +74,12 @@ def _parse(data: bytes) -> Any:
 def _may_be_rounded(document: Any) -> bool:
     """Return whether a label or identifier is a number past 2^53, whose digits the quick parser does not keep."""
     samples = document if isinstance(document, list) else (document,)
-    return any(type(sample.get(key)) is float and abs(sample[key]) >= EXACT
-               for sample in samples if type(sample) is dict for key in ("y", "id"))
+    return any(beyond_exact(sample.get(key)) for sample in samples if type(sample) is dict for key in ("y", "id"))
+
+
+def beyond_exact(value: Any) -> bool:
+    """Return whether a number may have lost digits in the quick parser."""
+    return type(value) is float and abs(value) >= EXACT
 
 
 def _why(text: bytes, error: ValueError) -> CodecError:
@@ -110,14 +120,15 @@ class _Reader:
             raise Bad("wrong-shape", "a record has x, or features, or late labels: one of the three")
         if x is None and features is None:
             return None
-        return _dense(x) if features is None else _named(features)
+        return dense_row(x) if features is None else _named(features)
 
 
 def _kind(inputs: Any) -> str:
     return "late" if inputs is None else "named" if isinstance(inputs, dict) else "dense"
 
 
-def _dense(x: Any) -> NDArray[Any]:
+def dense_row(x: Any) -> NDArray[Any]:
+    """Return a list of numbers as int64 or float64 [F], or raise `Bad`."""
     if not isinstance(x, list):
         raise Bad("wrong-shape", f"x is a list of numbers, not {shown(x)}")
     if not x:
@@ -148,14 +159,16 @@ def _named(features: Any) -> dict[str, Any]:
     return features
 
 
-def _stack(rows: list[NDArray[Any]]) -> NDArray[Any]:
+def stacked(rows: list[NDArray[Any]]) -> NDArray[Any]:
+    """Return rows as x [N, F], or raise `CodecError` where they differ in length."""
     widths = {len(row) for row in rows}
     if len(widths) > 1:
         raise CodecError("wrong-shape", f"x of {min(widths)} and of {max(widths)} numbers in one record")
     return np.stack(rows) if len(rows) > 1 else rows[0][None, :]
 
 
-def _columns(rows: list[dict[str, Any]]) -> dict[str, Column]:
+def columns_of(rows: list[dict[str, Any]]) -> dict[str, Column]:
+    """Return named values of samples as columns, None where a sample lacks the name, or raise `CodecError`."""
     names = dict.fromkeys(name for row in rows for name in row)
     if len(names) * len(rows) > CELLS_LIMIT:
         raise CodecError("too-large", f"{len(rows)} samples of {len(names)} features in all; "

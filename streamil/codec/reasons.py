@@ -10,6 +10,7 @@ REASONS: dict[str, str] = {
     "too-deep": "JSON nested deeper than any record of ours",
     "gzip": "the value is gzip-compressed; compress in Kafka instead",
     "schema-registry": "the value has a schema registry's frame (a zero byte and four of the schema's number)",
+    "undecodable": "the stream's own codec (stream.source.codec) does not take the value, or fails",
     "arrow-file": "an Arrow file; an Arrow IPC stream is wanted",
     "arrow-damaged": "an Arrow stream that is cut, damaged or makes impossible claims",
     "too-large": "more bytes, samples or cells than a record may have",

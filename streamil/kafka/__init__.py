@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from streamil.kafka.reader import Message, TopicReader, last_message
+from streamil.kafka.reader import Message, TopicReader, first_messages, last_message
 from streamil.kafka.topics import Topic, describe_topic, ensure_topic, topic_id
 from streamil.kafka.writer import TopicWriter
 
 __all__ = [
-    "Message", "Topic", "TopicReader", "TopicWriter", "describe_topic", "ensure_topic", "last_message", "topic_id",
+    "Message", "Topic", "TopicReader", "TopicWriter", "describe_topic", "ensure_topic", "first_messages",
+    "last_message", "topic_id",
 ]

@@ -118,8 +118,8 @@ def errors(kafka: Kafka, topic: str | None = None) -> Iterator[None]:
 
 def missing(kafka: Kafka, topic: str) -> TopicMissing:
     """Return the error for a topic that does not exist."""
-    return TopicMissing(f"topic {topic!r} does not exist on {kafka.bootstrap_servers}; `streamil produce` makes it, or "
-                        f"correct stream.topic")
+    return TopicMissing(f"topic {topic!r} does not exist on {kafka.bootstrap_servers}; make it with one "
+                        f"partition (`streamil produce` does, from a source of its own), or correct stream.topic")
 
 
 def _common(kafka: Kafka) -> dict[str, Any]:

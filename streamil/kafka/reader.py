@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -26,6 +28,9 @@ ASK_MS = 1_500
 """How long a question to the broker may take while it is away: the learner does not wait for figures."""
 
 CLOSE_MS = 1_000
+LOOK_MS = 2_000
+"""How long a mere look at a topic waits for a broker."""
+LOOK_RECORDS = 16
 CODEC_PACKAGES = {"lz4": "lz4", "zstd": "zstandard", "snappy": "python-snappy"}
 
 
@@ -187,3 +192,19 @@ def last_message(kafka: Kafka, topic: str) -> Message | None:
             raise PositionLost(f"topic {topic!r} on {kafka.bootstrap_servers}: all records before offset {end} are "
                                f"deleted, so where its stream stood is not known: delete the topic or use another one")
         return None
+
+
+def first_messages(kafka: Kafka, topic: str, *, seconds: float = 5.0) -> Generator[Message, None, None]:
+    """Yield the committed records that are in the log now, from the first one, as far as they come in `seconds`.
+
+    Raises
+    ------
+    BrokerError
+        When the topic is not there or does not fit, or nobody answers within two seconds.
+    """
+    describe_topic(kafka, topic, timeout_ms=LOOK_MS)
+    deadline = time.monotonic() + seconds
+    with TopicReader(kafka.model_copy(update={"start": "earliest"}), topic) as reader:
+        end = reader.end()
+        while reader.position < end and time.monotonic() < deadline:
+            yield from reader.poll(LOOK_RECORDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -32,6 +32,25 @@ def result_lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {one['challenger']} against {one['baseline']}: {verdict(one)}"
     if result["comparisons"]:
         yield "  (these learners, on this stream so far; valid however often one looks)"
+
+
+def inputs_line(inputs: int, names: Sequence[str]) -> str:
+    """Return what a stream's inputs are, in one line; dense inputs have no names.
+
+    Examples
+    --------
+    >>> inputs_line(3, ["age", "amount", "hour"]), inputs_line(784, [])
+    ('inputs: 3: age, amount, hour', 'inputs: 784')
+    """
+    return f"inputs: {inputs}" + (f": {shortened(names)}" if names else "")
+
+
+def shortened(names: Iterable[str], most: int = 12) -> str:
+    """Return the first names, and how many there are; what senders named may be long or no text for a terminal."""
+    listed = list(names)
+    short = (name if len(name) <= 60 else f"{name[:57]}..." for name in listed[:most])
+    first = ", ".join(name if name.isprintable() else repr(name) for name in short)
+    return first + (f", ... ({len(listed)} in all)" if len(listed) > most else "")
 
 
 def varied(members: list[dict[str, Any]], one: Mapping[str, Any]) -> str:

@@ -81,5 +81,7 @@ def open_source(source: files.Source, folder: Path, seed: int) -> Opened:
         return river_source(source, seed)
     if isinstance(source, files.PythonSource):
         return python_source(source, folder)
+    if isinstance(source, files.TopicSource):
+        raise SourceError("stream.source: others fill this topic; `streamil consume` learns from it")
     read: Callable[..., Opened] = csv_table if isinstance(source, files.CsvSource) else parquet
     return read(source, folder / source.path)

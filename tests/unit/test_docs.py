@@ -22,8 +22,8 @@ from streamil import run
 from streamil.arms import plan_arms
 from streamil.codec import REASONS, RECORD_LIMIT, decode
 from streamil.codec._arrow_guard import EXPANDED_LIMIT
-from streamil.codec._gather import SAMPLES_LIMIT
-from streamil.codec.json_format import CELLS_LIMIT, DEPTH_LIMIT
+from streamil.codec._gather import CELLS_LIMIT, SAMPLES_LIMIT
+from streamil.codec.json_format import DEPTH_LIMIT
 from streamil.experiment import Experiment, load_experiment
 from streamil.experiment_file import read_yaml
 from streamil.features import SLOTS
@@ -37,12 +37,13 @@ from streamil.telemetry.producer import ProducerMetrics
 WIRE = ROOT / "docs" / "wire-format.md"
 FEATURES = ROOT / "docs" / "features.md"
 NEW_LEARNER = ROOT / "docs" / "a-new-learner.md"  # its learner is not registered: tests/unit/learners/test_new_learner.py
+CUSTOM = ROOT / "docs" / "custom-streams.md"  # tests/integration/test_custom_streams.py runs all of its blocks
 SOURCE = {"source": {"kind": "elec"}}
 ARMS = {"bp": {"algorithm": "bp-sgd"}}
 
 
 @pytest.mark.parametrize("block", [block for block in blocks_of_all("python")
-                                   if not block.needs_broker and block.page != FEATURES], ids=str)
+                                   if not block.needs_broker and block.page not in (FEATURES, CUSTOM)], ids=str)
 def test_python_blocks_run(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_block(block.text, tmp_path)

@@ -101,3 +101,30 @@ def test_a_long_name_that_fits_is_taken():
     Experiment.model_validate(
         {"name": "x" * 237, "stream": {"source": {"kind": "mnist"}}, "arms": {"a": {"algorithm": "bp-sgd"}}}
     ).require_topic_names()
+
+
+@pytest.mark.parametrize(("source", "tells"), [
+    ("kind: topic", "stream.source.label: field required"),
+    ("kind: topic, label: a..b", "stream.source.label: a path of a field is its keys"),
+    ("kind: topic, label: [a, 3]", "stream.source.label: a path of a field is its keys"),
+    ("kind: topic, label: y, features: []", "stream.source.features: "),
+    ("kind: topic, label: y, features: a", "stream.source.features: "),
+    ("kind: topic, label: y, features: [a], x: b", "a sample has x or features, never both"),
+    ("kind: topic, label: y, features: [a, y]", "y is the label, id, time or segment, hence no feature"),
+    ("kind: topic, label: y, id: n, x: n", "n is the label, id, time or segment, hence no feature"),
+    ("kind: topic, label: y, features: [a.b, [a.b]]", "two features are called a.b"),
+    ("kind: topic, label: y, codec: 'a b'", "stream.source.codec: "),
+    ("kind: topic, label: y, time_unit: h", "stream.source.time_unit: "),
+    ("kind: topic, lable: y", "stream.source.lable: unknown key (nearest known: label)"),
+])
+def test_a_wrong_field_mapping_is_told_with_its_line(tmp_path, source, tells):
+    told = problems(tmp_path, GOOD.replace("kind: mnist", source))
+    assert any(line.startswith("line 3: stream.source") and tells in line for line in told), told
+
+
+def test_paths_of_fields_survive_a_dump(tmp_path):
+    source = "kind: topic, label: payload.after.fraud, features: [a.b, [c.d, e]]"
+    experiment = load(tmp_path, GOOD.replace("kind: mnist", source))
+    assert experiment.stream.source.label == ("payload", "after", "fraud")
+    assert experiment.stream.source.features == (("a", "b"), ("c.d", "e"))
+    assert Experiment.model_validate_json(experiment.model_dump_json()).stream == experiment.stream

@@ -1,0 +1,101 @@
+"""A look at the first records of a topic that others fill: what a consumer would make of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from streamil.codec.topic import decoder
+from streamil.errors import BrokerError, CodecError
+from streamil.experiment import Experiment, Stream, TopicSource
+from streamil.experiment_file import nearest
+from streamil.features import Featurizer
+from streamil.field_path import dotted
+from streamil.kafka import Message, first_messages
+from streamil.samples import Rejected
+
+PUBLISHING = ("limit", "regimes", "samples_per_record", "codec", "rate")
+"""Keys of a stream that say how it is published."""
+LOOK_AHEAD = 256
+"""Samples, and records, that are looked at."""
+
+
+@dataclass
+class Look:
+    """What was found: lines that say it, a featurizer that has seen the samples, and their number."""
+
+    featurizer: Featurizer
+    samples: int = 0
+    unlabelled: int = 0
+    records: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    first_detail: str = ""
+    lines: list[str] = field(default_factory=list)
+
+    def reject(self, message: Message, one: Rejected) -> None:
+        """Count a record or sample that a consumer would reject."""
+        self.first_detail = self.first_detail or f"offset {message.offset}: {one.detail}"
+        self.rejected[one.reason] += 1
+
+
+def look_at_topic(experiment: Experiment) -> Look:
+    """Read the first records as a consumer would, if a broker answers soon.
+
+    Raises
+    ------
+    ExperimentError
+        When the codec that the file names is not there.
+    """
+    source, where = experiment.stream.source, f"{experiment.topic} at {experiment.kafka.bootstrap_servers}"
+    assert isinstance(source, TopicSource)
+    look = Look(Featurizer(experiment.stream))
+    decode = decoder(experiment.stream, experiment.folder)
+    look.lines += _mapping(source, f"{experiment.name}: topic {where}, which others fill")
+    stream, defaults = experiment.stream, Stream.model_fields
+    unused = [f"stream.{key}" for key in PUBLISHING if getattr(stream, key) != defaults[key].default]
+    if unused:
+        look.lines.append(f"of no use here, since others fill the topic: {', '.join(unused)}")
+    try:
+        with closing(first_messages(experiment.kafka, experiment.topic)) as messages:
+            for message in messages:
+                look.records += 1
+                try:
+                    records = decode(message.value, message.headers)
+                except CodecError as error:
+                    look.reject(message, Rejected(0, error.reason, error.detail))
+                else:
+                    part = records[:LOOK_AHEAD - look.samples]
+                    ordinals = np.arange(look.samples, look.samples + len(part), dtype=np.int64)
+                    batch, rejected = look.featurizer.transform(part, ordinals)
+                    look.samples += len(batch)
+                    look.unlabelled += int((batch.y < 0).sum())
+                    for one in (*records.rejected, *rejected):
+                        look.reject(message, one)
+                if look.samples >= LOOK_AHEAD or look.records >= LOOK_AHEAD:
+                    break
+    except BrokerError as error:
+        look.lines.append(f"could not look at the topic: {error}")
+        return look
+    look.lines += _found(look, source)
+    return look
+
+
+def _mapping(source: TopicSource, head: str) -> list[str]:
+    parts = {"label": source.label, "x": source.x, "id": source.id, "time": source.time, "segment": source.segment}
+    told = [f"{key} {dotted(path)}" for key, path in parts.items() if path is not None]
+    named = "features as named" if source.features else "features all beside the label"
+    return [head, ", ".join([f"codec {source.codec}", *told, *([] if source.x else [named])])]
+
+
+def _found(look: Look, source: TopicSource) -> list[str]:
+    rejected = ", ".join(f"{reason} {count}" for reason, count in look.rejected.items())
+    lines = [f"first records: {look.records} with {look.samples} samples, {look.unlabelled} of them without a label; "
+             f"rejected: {f'{rejected} (the first, {look.first_detail})' if rejected else 'none'}"]
+    if look.samples and look.unlabelled == look.samples:
+        label = dotted(source.label)
+        lines.append(f"warning: no sample has the label {label}{nearest(label, look.featurizer.names)}, so nothing "
+                     "would be learned")
+    return lines
