@@ -28,9 +28,9 @@ class FieldMapping:
     """Reads samples out of documents: dicts, lists and plain values, as JSON or a codec gives them.
 
     A document is a sample, a list of samples, or holds such a list (`samples`). Without the label a sample is
-    unlabelled. A sample none of whose features is there is rejected: the object that should hold them is null in
-    deletions and tombstones. Where no features are named they are all plain values of the object that holds the label,
-    but for label, id, time and segment. A feature's name is its path.
+    unlabelled; label and id alone are a late label. Any other sample none of whose features is there is rejected: the
+    object that should hold them is null in deletions and tombstones. Where no features are named they are all plain
+    values of the object that holds the label, but for label, id, time and segment. A feature's name is its path.
 
     Parameters
     ----------
@@ -65,18 +65,22 @@ class FieldMapping:
         """
         samples = self._samples(documents)
         require_sample_count(len(samples))
-        gathered, inputs = Gather(), []
+        gathered = Gather()
+        inputs: list[Any] = []
         for index, sample in enumerate(samples):
             try:
-                found = self._inputs(sample)
+                found = self._inputs_or_late(sample)
+                if inputs and (found is None) != (inputs[0] is None):
+                    raise Bad("wrong-shape", "a record has samples or late labels, never both")
                 gathered.add(index, *self._what_stands_beside(sample))
             except Bad as bad:
                 gathered.reject(index, bad)
                 continue
             inputs.append(found)
-        if self._source.x is not None:
-            return gathered.records(stacked(inputs) if inputs else None, {})
-        return gathered.records(None, columns_of(inputs))
+        if not inputs or inputs[0] is None:
+            return gathered.records(None, {})
+        return gathered.records(stacked(inputs), {}) if self._source.x is not None else gathered.records(
+            None, columns_of(inputs))
 
     def may_be_rounded(self, documents: Any) -> bool:
         """Return whether a label or identifier is a number past 2^53, whose digits a quick parser does not keep."""
@@ -103,6 +107,16 @@ class FieldMapping:
             found += inner if isinstance(inner, list) else [inner]
             require_sample_count(len(found))
         return found
+
+    def _inputs_or_late(self, sample: Any) -> Any:
+        """Return a sample's inputs, or None for a late label: it has label and id, and none of the features."""
+        try:
+            return self._inputs(sample)
+        except Bad as bad:
+            late = (self._source.label, self._source.id) if bad.reason == "no-features" else (None,)
+            if any(path is None or _find(sample, path) is None for path in late):
+                raise
+            return None
 
     def _inputs(self, sample: Any) -> Any:
         if self._source.x is not None:

@@ -237,6 +237,18 @@ def test_any_json_is_samples_or_rejected(document, source):
     assert len(got) > 0
     assert all(label is None or isinstance(label, str) for label in got.y)
     assert got.x is None or np.isfinite(got.x).all()
-    assert (got.x is None) == bool(got.columns)
+    assert got.late or (got.x is None) == bool(got.columns)
     assert all(len(values) == len(got) for values in got.columns.values())
     assert {one.reason for one in got.rejected} <= REASONS.keys()
+
+
+@pytest.mark.parametrize("given", [{}, {"features": ["amount"]}, {"x": "v"}])
+def test_label_and_id_alone_are_a_late_label(given):
+    mapping = FieldMapping(TopicSource(kind="topic", label="fraud", id="key", **given))
+    late = mapping.records([{"key": 7, "fraud": True}, {"key": 8, "fraud": False}])
+    assert late.late and (late.ids, late.y) == (["7", "8"], ["true", "false"])
+    mixed = mapping.records([{"key": 7, "fraud": True, "amount": 1, "v": [1]}, {"key": 8, "fraud": False}])
+    assert not mixed.late and [one.reason for one in mixed.rejected] == ["wrong-shape"]
+    for half in ({"key": 7}, {"fraud": True}, {"key": None, "fraud": True}):
+        with pytest.raises(CodecError, match=r"no number|none of the features|null or absent"):
+            mapping.records(half)
