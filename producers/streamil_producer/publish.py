@@ -13,6 +13,9 @@ from streamil.experiment import Experiment
 from streamil.kafka import TopicWriter, ensure_topic
 from streamil.samples import Records
 from streamil.streams import open_stream, pack
+from streamil.streams.chunks import limit as first_of
+from streamil_producer.live import until_stopped
+from streamil_producer.pace import Pace
 from streamil_producer.wire import headers, next_ordinal
 
 LAST_WORDS_SECONDS = 1.5
@@ -29,8 +32,12 @@ class Published:
 
 
 def publish(experiment: Experiment, *, limit: int | None = None,
-            on_progress: Callable[[int, float], None] | None = None, stop: threading.Event | None = None) -> Published:
+            on_progress: Callable[[int, float], None] | None = None, stop: threading.Event | None = None,
+            tell: Callable[[str], None] = lambda line: None) -> Published:
     """Publish an experiment's stream to its topic, and go on where an earlier call was interrupted.
+
+    Where that was is read back from the topic. What can be read again is, and what stands on the topic is left out; a
+    live source goes on with what comes, numbered from there.
 
     Parameters
     ----------
@@ -39,16 +46,19 @@ def publish(experiment: Experiment, *, limit: int | None = None,
     limit
         Samples of the stream, counted from its first; the file's `stream.limit` holds too.
     on_progress
-        Called with the samples acknowledged so far in this call, and the seconds behind schedule.
+        Called with the samples acknowledged so far in this call, and the seconds behind the schedule that began with
+        the first record (see `Pace`).
     stop
         Ends the call within three seconds once set.
+    tell
+        Takes one line about each event.
 
     Raises
     ------
     StreamMismatch
         When the topic holds something else.
     TopicMismatch
-        When the topic does not fit, or a record is larger than it takes.
+        When the topic does not fit, or a record is larger than it takes: names its samples and the limit.
     SourceError
         When the source cannot be read, or has a sample that cannot be sent.
     BrokerUnavailable
@@ -59,9 +69,11 @@ def publish(experiment: Experiment, *, limit: int | None = None,
     ensure_topic(experiment.kafka, experiment.topic)
     first = next_ordinal(experiment)
     limits = [one for one in (limit, experiment.stream.limit) if one is not None]
-    stream = experiment.stream.model_copy(update={"limit": min(limits, default=None)})
+    left = max(0, min(limits) - first) if limits else None
+    stream = experiment.stream.model_copy(update={"limit": None})
     started = time.monotonic()
-    size, rate, ordinal = stream.samples_per_record, stream.rate, first
+    size, ordinal, stream_hash = stream.samples_per_record, first, experiment.stream_hash
+    pace = Pace(stream.rate, by_time=getattr(stream, "paced_by_time", False))
 
     with TopicWriter(experiment.kafka, experiment.topic) as writer:
 
@@ -69,20 +81,25 @@ def publish(experiment: Experiment, *, limit: int | None = None,
             return min(ordinal - first, writer.acknowledged * size)
 
         try:
-            rest = _skip(open_stream(stream, experiment.folder), first)
-            origin = time.monotonic()
-            for records in pack(rest, size):
-                ahead = origin + (ordinal - first + len(records)) / rate - time.monotonic() if rate else 0.0
+            samples = open_stream(stream, experiment.folder)
+            if samples.live and first:
+                tell(f"{stream.source.kind} source: it cannot be read again, so sample {first} is the next one that "
+                     "comes; what came since the last one was sent is lost")
+            rest = until_stopped(samples, stop) if samples.live else _skip(samples, first, stop)
+            for records in pack(first_of(rest, left), size) if left != 0 else ():
+                ahead = pace.ahead(records)
                 if ahead > 0 and stop.wait(ahead):
                     break
-                while not stop.is_set() and not writer.wait_for_room(0.1):
+                while not (room := writer.wait_for_room(0.1)) and not stop.is_set():
                     pass
-                if stop.is_set():
+                if stop.is_set() and not (samples.live and room):  # what came alive would be lost
                     break
-                writer.send(_encoded(experiment, records, ordinal), headers(experiment, records, ordinal))
+                name = f"samples {ordinal} to {ordinal + len(records) - 1} of the stream"
+                writer.send(_encoded(experiment, records, name), headers(experiment, records, ordinal, stream_hash),
+                            name=name)
                 ordinal += len(records)
                 if on_progress is not None:
-                    on_progress(acknowledged(), max(0.0, -ahead))
+                    on_progress(acknowledged(), pace.moved + max(0.0, -ahead))
             while not stop.is_set() and not writer.flush(0.1):
                 pass
         finally:
@@ -93,17 +110,18 @@ def publish(experiment: Experiment, *, limit: int | None = None,
         return Published(acknowledged(), first, time.monotonic() - started)
 
 
-def _skip(stream: Iterator[Records], count: int) -> Iterator[Records]:
+def _skip(samples: Iterator[Records], count: int, stop: threading.Event) -> Iterator[Records]:
     """Leave out the first `count` samples."""
-    for records in stream:
+    for records in samples:
+        if stop.is_set():
+            return
         if count < len(records):
             yield records[count:] if count else records
         count = max(0, count - len(records))
 
 
-def _encoded(experiment: Experiment, records: Records, ordinal: int) -> bytes:
+def _encoded(experiment: Experiment, records: Records, name: str) -> bytes:
     try:
         return encode(records, experiment.stream.codec)
     except CodecError as error:
-        raise SourceError(f"samples {ordinal} to {ordinal + len(records) - 1} of the stream cannot be sent as "
-                          f"{experiment.stream.codec}: {error.detail}") from None
+        raise SourceError(f"{name} cannot be sent as {experiment.stream.codec}: {error.detail}") from None

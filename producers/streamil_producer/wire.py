@@ -8,11 +8,12 @@ from streamil.kafka import last_message
 from streamil.samples import Records
 
 
-def headers(experiment: Experiment, records: Records, ordinal: int) -> dict[str, bytes]:
+def headers(experiment: Experiment, records: Records, ordinal: int, stream_hash: str | None = None) -> dict[str, bytes]:
     """Return the headers of a record whose first sample is the stream's `ordinal`-th.
 
     `streamil-seq` is that ordinal and `streamil-count` the number of samples, both decimal; `streamil-stream` names
-    the stream; `streamil-dtype` keeps the numpy type of dense inputs, which JSON has no word for.
+    the stream; `streamil-dtype` keeps the numpy type of dense inputs, which JSON has no word for. `stream_hash` is the
+    experiment's, for those who have it already: it costs as much as sending a record.
 
     Examples
     --------
@@ -23,7 +24,7 @@ def headers(experiment: Experiment, records: Records, ordinal: int) -> dict[str,
     (b'8', b'2', True)
     """
     found = {"streamil-seq": str(ordinal), "streamil-count": str(len(records)),
-             "streamil-stream": experiment.stream_hash}
+             "streamil-stream": stream_hash or experiment.stream_hash}
     if experiment.stream.codec == "json" and records.x is not None:
         found["streamil-dtype"] = records.x.dtype.name
     return {name: text.encode() for name, text in found.items()}
