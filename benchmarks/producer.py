@@ -54,7 +54,8 @@ def rate(address: str, sizes: list[int], turns: int) -> None:
             print(f"{codec:5s} {size:2d} a record: {statistics.median(steady):7,.0f} samples/s from the first record "
                   f"to the last acknowledgement ({min(steady):,.0f} to {max(steady):,.0f}), "
                   f"{statistics.median(whole):7,.0f} with reading and shuffling the source, "
-                  f"{statistics.median(costs):4.0f} us of processor a record; load {os.getloadavg()[0]:.1f}", flush=True)
+                  f"{statistics.median(costs):4.0f} us of processor a record; load {os.getloadavg()[0]:.1f}",
+                  flush=True)
 
 
 def pace(address: str, per_second: float, seconds: float) -> None:
@@ -68,8 +69,8 @@ def pace(address: str, per_second: float, seconds: float) -> None:
     gaps = np.diff(times)
     achieved = experiment.stream.samples_per_record * len(gaps) / (times[-1] - times[0]) * 1000
     print(f"{per_second:g}/s for {seconds:g} s: achieved {achieved:.2f}/s "
-          f"({100 * (achieved / per_second - 1):+.2f} %), gaps: median {np.median(gaps):.0f} ms, 99th percentile {np.percentile(gaps, 99):.0f} ms, "
-          f"largest {gaps.max()} ms")
+          f"({100 * (achieved / per_second - 1):+.2f} %), gaps: median {np.median(gaps):.0f} ms, "
+          f"99th percentile {np.percentile(gaps, 99):.0f} ms, largest {gaps.max()} ms")
 
 
 def main() -> None:

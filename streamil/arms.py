@@ -52,7 +52,8 @@ def plan_arms(experiment: Experiment) -> list[ArmPlan]:
             found.append(f"{key}.{error}")
             continue
         closed = experiment.stream.classes is not None
-        if rule.family == "torch" and not closed and arm.hyperparameters.get("outputs") is None:
+        if rule.family == "torch" and not closed and None in _swept(
+                rule.Hyperparameters, "outputs", arm.hyperparameters.get("outputs")):
             found.append(f"{key}.outputs: a torch arm's output layer does not grow; how many classes it has room for "
                          "is needed here, or a fixed list in stream.classes")
         candidates, wrong = _candidates(experiment, entry, arm, rule.Hyperparameters)

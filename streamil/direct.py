@@ -67,8 +67,9 @@ def run(experiment: Experiment, *, limit: int | None = None, out: Path | None = 
         ordinals = np.arange(ordinal, ordinal + len(piece), dtype=np.int64)
         for rejected in race.feed(piece, ordinals):
             if sum(race.rejected.values()) <= REJECTS_TOLD:
-                tell(f"sample {ordinal + rejected.index}: rejected ({rejected.reason}): {rejected.detail}")
-        ordinal += len(piece)
+                what = "late label" if piece.late else f"sample {ordinal + rejected.index}"
+                tell(f"{what}: rejected ({rejected.reason}): {rejected.detail}")
+        ordinal += 0 if piece.late else len(piece)
         on_progress(race)
     if ordinal == 0 and not stop.is_set():
         raise SourceError(f"{experiment.stream.source.kind} source: it holds no sample")
@@ -91,6 +92,8 @@ def _pieces(stream: Iterator[Records], wanted: int | None) -> Iterator[Records]:
         for first in range(0, len(records), PIECE):
             if left == 0:
                 return
-            piece = records[first:first + PIECE][:left]
-            left = None if left is None else left - len(piece)
+            piece = records[first:first + PIECE]
+            if not piece.late:
+                piece = piece[:left]
+                left = None if left is None else left - len(piece)
             yield piece

@@ -144,6 +144,7 @@ class Stream(Model):
     codec: Literal["arrow", "json"] = Field("arrow", description="form of the records")
     rate: float | None = Field(None, gt=0, description="samples per second; null: as fast as the broker takes them")
     scale: Literal["auto", "standardise", "none"] = Field("auto", description="done by the race, never by the producer")
+    pending_bytes: int = Field(64 << 20, ge=1 << 16, description="room for samples that wait for their label")
 
     @field_validator("classes", mode="before")
     @classmethod

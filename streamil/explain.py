@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,9 @@ from streamil.errors import SourceError
 from streamil.evaluation import allot
 from streamil.experiment import Experiment
 from streamil.features import Featurizer
-from streamil.learners import create, learner_class
+from streamil.learners import learner_class
+from streamil.learners.hyperparameters import read_members
+from streamil.learners.population import count_parameters
 from streamil.samples import Records
 from streamil.streams import open_stream
 
@@ -61,23 +62,15 @@ def explain(experiment: Experiment) -> Iterator[str]:
 def _cost(experiment: Experiment, plan: ArmPlan, layers: list[int]) -> tuple[str, int]:
     """Return what the arm takes, in words and in bytes of memory."""
     rule = learner_class(plan.algorithm, experiment.folder)
-    if plan.family == "river":
+    members, _ = read_members(rule.Hyperparameters, plan.algorithm, plan.members)
+    numbers = rule.numbers_held(layers, members, plan.batch_size)
+    if numbers is None:
         return "learning one sample after another in Python, of a size that is not known beforehand", 0
+    memory = numbers * FLOAT_BYTES
     if plan.family == "torch":
-        known = [max(layers[0], 1), len(experiment.stream.classes or ())]
-        population = create(plan.algorithm, known, plan.members, batch_size=plan.batch_size, growing=True,
-                            folder=experiment.folder)
-        parameters = population.parameters_per_member
-        memory = len(plan.members) * parameters * FLOAT_BYTES
-        return (f"learning one member after another, {parameters:,} parameters each, {_bytes(memory)} "
+        return (f"learning one member after another, {numbers:,} parameters in all, {_bytes(memory)} "
                 "and the optimizer's state"), memory
-    parameters = sum((wide + 1) * high for wide, high in pairwise(layers))
-    memory = len(plan.members) * parameters * FLOAT_BYTES * (1 + len(getattr(rule, "slots", ())))
-    if hasattr(rule, "metric_values"):
-        members = [rule.Hyperparameters(**{key: value for key, value in member.items() if key != "seed"})
-                   for member in plan.members]
-        memory += FLOAT_BYTES * rule.metric_values(layers, members)
-    return f"{parameters:,} parameters each, {_bytes(memory)}", memory
+    return f"{count_parameters(layers):,} parameters each, {_bytes(memory)}", memory
 
 
 def _look(experiment: Experiment) -> tuple[Featurizer, int]:

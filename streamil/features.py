@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamil.experiment import Stream
-from streamil.samples import Batch, Labels, Records, Rejected
+from streamil.samples import UNLABELLED, Batch, Labels, Records, Rejected
 from streamil.standardiser import Standardiser
 from streamil.values import LARGEST, Column, category_text, missing, number, read_numbers
 
@@ -103,7 +103,12 @@ class Featurizer:
         segment = np.zeros(len(records), dtype=np.int64) if records.segment is None else records.segment
         places = records.places
         rejected = tuple(Rejected(int(places[row]), *why) for row, why in sorted(bad.items()))
-        return Batch(x, y, ordinals[good], segment[good]), rejected
+        ids = None if records.ids is None else np.array(records.ids, dtype=object)[good]
+        return Batch(x, y, ordinals[good], segment[good], ids), rejected
+
+    def label_index(self, label: str) -> int | None:
+        """Return the index of a label, after `label_map`, or None for one outside a closed set."""
+        return self.labels.index(self._label_map.get(label, label))
 
     def _label_indices(self, labels: Any, bad: dict[int, tuple[str, str]]) -> NDArray[np.int64]:
         """Return the indices of the good samples' labels; a label outside a closed set makes its sample bad."""
@@ -111,14 +116,17 @@ class Featurizer:
         for row, label in enumerate(labels):
             if row in bad:
                 continue
-            renamed = None if label is None else self._label_map.get(label, label)
-            index = self.labels.index(renamed)
+            index = UNLABELLED if label is None else self.label_index(label)
             if index is None:
-                known = ", ".join(self.labels.names)[:80]
-                bad[row] = ("unknown-label", f"label {str(renamed)[:40]!r} is none of {known}")
+                bad[row] = self.unknown_label(label)
             else:
                 indices.append(index)
         return np.array(indices, dtype=np.int64)
+
+    def unknown_label(self, label: str) -> tuple[str, str]:
+        """Return reason and detail of a label outside a closed set."""
+        known = ", ".join(self.labels.names)[:80]
+        return "unknown-label", f"label {self._label_map.get(label, label)[:40]!r} is none of {known}"
 
     # -- dense inputs
 

@@ -29,7 +29,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Samples as sent, in order.
+    """Samples as sent, in order; or late labels, each with the identifier of a sample that came before without one.
 
     Attributes
     ----------
@@ -65,6 +65,11 @@ class Records:
         return len(self.y)
 
     @property
+    def late(self) -> bool:
+        """Whether these are late labels: `ids` and `y`, and no inputs."""
+        return self.x is None and not self.columns and self.ids is not None and len(self) > 0
+
+    @property
     def places(self) -> NDArray[np.int64]:
         """Places of the samples within their record, `index` or 0..N-1."""
         return np.arange(len(self), dtype=np.int64) if self.index is None else self.index
@@ -94,18 +99,22 @@ class Batch:
         Place of each sample in its stream [N] int64, counted from 0.
     segment
         True segment of each sample [N] int64, 0 where nobody stamped one.
+    ids
+        Identifiers [N] as text, None where there is none; or None where no sample has one.
     """
 
     x: NDArray[np.float32]
     y: NDArray[np.int64]
     ordinals: NDArray[np.int64]
     segment: NDArray[np.int64]
+    ids: NDArray[np.object_] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
     def __getitem__(self, rows: slice | NDArray[Any]) -> Batch:
-        return Batch(self.x[rows], self.y[rows], self.ordinals[rows], self.segment[rows])
+        ids = None if self.ids is None else self.ids[rows]
+        return Batch(self.x[rows], self.y[rows], self.ordinals[rows], self.segment[rows], ids)
 
 
 class Labels:

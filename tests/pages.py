@@ -15,6 +15,8 @@ PAGES = sorted(path for pattern in ("*.md", "docs/**/*.md", "*/README.md", "stre
                for path in ROOT.glob(pattern))
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# ([\w.-]+\.(?:py|yaml))\n")
+PARTS = ("Equation", "Defaults, and why", "Source")
+"""Headings that the page of each algorithm of ours has."""
 _BROKER = ("from kafka import", "streamil_producer", "streamil_consumer")
 
 
@@ -62,6 +64,14 @@ def table(page: Path, heading: str) -> list[list[str]]:
     rows = re.search(r"(?:^\|.*\|\n)+", part, re.MULTILINE)
     assert rows, f"{page}: no table under {heading!r}"
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in rows[0].splitlines()[2:]]
+
+
+def assert_page_of_an_algorithm(page: Path, hyperparameters: list[list[str]], parts: Iterable[str]) -> None:
+    """Hold a page to the rows of its hyperparameters, its parts, and an example."""
+    assert table(page, "## Hyperparameters\n") == hyperparameters
+    text = page.read_text(encoding="utf-8")
+    assert [part for part in parts if f"\n## {part}\n" not in text] == []
+    assert blocks(page, "python"), "an example that runs"
 
 
 def run_block(text: str, folder: Path) -> None:

@@ -161,5 +161,6 @@ class View:
                 "experiment": race.experiment.name, "topic": race.experiment.topic, "state": self.state,
                 "samples": race.samples, "samples_per_second": self._rate(), "segment": race.segment,
                 "offset": self.offset, "lag": self.lag, "rejected": sum(race.rejected.values()),
-                "repeats": self._telemetry.repeats, "arms": standings(race), "comparisons": strict(comparisons),
+                "repeats": self._telemetry.repeats, "waiting_for_labels": len(race.late), "arms": standings(race),
+                "comparisons": strict(comparisons),
             }

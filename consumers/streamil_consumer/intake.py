@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +26,15 @@ class Intake:
     """Feeds messages to a race, each sample once.
 
     Records of a streamil producer carry the ordinal of their first sample and the hash of their stream: samples taken
-    in before are skipped and counted, a gap or another stream is an error. On a topic that others fill the ordinal
-    counts what arrives. Which of the two a topic is, its first record decides.
+    in before are skipped and counted, a gap or another stream is an error; late labels are numbered likewise. On a
+    topic that others fill the ordinal counts what arrives. Which of the two a topic is, its first record decides.
 
     Messages are taken one by one and fed together: a call of a learner costs the same for 1 sample and for 64.
 
     Attributes
     ----------
-    next_ordinal
-        Ordinal of the next sample to take in; None before the first record.
+    next_ordinal, next_label
+        Ordinals of the next sample and of the next late label to take in; None before the first record.
     waiting
         Samples taken, but not fed yet.
     """
@@ -42,6 +42,7 @@ class Intake:
     def __init__(self, race: Race, metrics: RaceMetrics, stop: threading.Event) -> None:
         self._race, self._metrics, self._stop = race, metrics, stop
         self.next_ordinal: int | None = None
+        self.next_label: int | None = None
         self.waiting = 0
         self._queue: list[tuple[Records, NDArray[np.int64], float]] = []
         self._numbered: bool | None = None
@@ -55,7 +56,7 @@ class Intake:
             When the record belongs to another stream, or samples between it and the record before are missing.
         """
         try:
-            first, count = self._numbers(message)
+            numbers = self._numbers(message)
         except CodecError as error:
             self._race.rejected[error.reason] += 1
             return
@@ -63,9 +64,9 @@ class Intake:
             records = self._decode(message)
         except CodecError as error:
             self._race.rejected[error.reason] += 1
-            self._advance(message, first, count or 1)
+            self._advance(message, numbers, numbers.labels or numbers.samples or 1, numbers.labels > 0)
             return
-        start, known = self._advance(message, first, len(records) + len(records.rejected))
+        start, known = self._advance(message, numbers, len(records) + len(records.rejected), records.late)
         fresh = int(np.searchsorted(records.places, known))
         self._metrics.repeats += fresh
         for rejected in records.rejected:
@@ -88,9 +89,10 @@ class Intake:
     def _feed(self, records: Records, ordinals: NDArray[np.int64], until: int | None) -> None:
         while len(records) and not self._stop.is_set():
             # Counted anew after each piece: a bad sample takes no place among those that are wanted.
-            size = PIECE if until is None else min(PIECE, until - self._race.samples)
-            if size <= 0:
+            left = PIECE if until is None else until - self._race.samples
+            if left <= 0:
                 return
+            size = PIECE if records.late else min(PIECE, left)
             self._race.feed(records[:size], ordinals[:size])
             records, ordinals = records[size:], ordinals[size:]
 
@@ -101,42 +103,66 @@ class Intake:
         dtype = message.headers.get("streamil-dtype")
         return cast(records, dtype.decode("ascii", "replace")) if dtype is not None else records
 
-    def _numbers(self, message: Message) -> tuple[int | None, int | None]:
-        """Return the ordinal of the record's first sample and its number of samples, or None on a topic of others."""
-        stream, first, count = (message.headers.get(f"streamil-{name}") for name in ("stream", "seq", "count"))
+    def _numbers(self, message: Message) -> Numbers:
+        """Return what the record says of its place; nothing on a topic of others."""
+        stream, first, count, label, labels = (message.headers.get(f"streamil-{name}") for name in (
+            "stream", "seq", "count", "label-seq", "label-count"))
         numbered = stream is not None and first is not None
         if self._numbered is None:
             self._numbered = numbered
         if numbered != self._numbered:
             raise CodecError("foreign", "the record is numbered and its topic is not, or the other way round")
         if stream is None or first is None:
-            return None, None
+            return Numbers()
         own = self._race.experiment.stream_hash
         if stream != own.encode():
             raise StreamMismatch(
                 f"topic {self._race.experiment.topic}, offset {message.offset}: the record belongs to another stream "
                 f"({stream[:32].decode('ascii', 'replace')!r}; this file's is {own!r}): source, seed or regimes "
                 f"differ; use another stream.topic, or the file that it was published from")
-        return _ordinal(first), None if count is None else _ordinal(count)
+        return Numbers(_ordinal(first), None if count is None else _ordinal(count),
+                       None if label is None else _ordinal(label), 0 if labels is None else _ordinal(labels))
 
-    def _advance(self, message: Message, first: int | None, size: int) -> tuple[int, int]:
-        """Return the ordinal of the record's first sample, and how many of its samples were taken in before.
+    def _advance(self, message: Message, numbers: Numbers, size: int, late: bool) -> tuple[int, int]:
+        """Return the ordinal of the record's first sample or label, and how many of them were taken in before.
 
         Raises
         ------
         StreamMismatch
-            When samples between this record and the one before are missing.
+            When samples or labels between this record and the one before are missing.
         """
-        expected = self.next_ordinal
+        sample = self._after(message, "sample", self.next_ordinal, numbers.first)
+        label = self._after(message, "late label", self.next_label, numbers.label)
+        self.next_ordinal = max(sample.expected, sample.start + (0 if late else size))
+        self.next_label = max(label.expected, label.start + (size if late else 0))
+        found = label if late else sample
+        return found.start, found.expected - found.start
+
+    def _after(self, message: Message, what: str, expected: int | None, first: int | None) -> Place:
         start = (expected or 0) if first is None else first
         if expected is None:
             expected = start
         if start > expected:
             raise StreamMismatch(
-                f"topic {self._race.experiment.topic}, offset {message.offset}: sample {start} follows sample "
-                f"{expected - 1}: {start - expected} samples are missing from the log; publish it to a new topic")
-        self.next_ordinal = max(expected, start + size)
-        return start, expected - start
+                f"topic {self._race.experiment.topic}, offset {message.offset}: {what} {start} follows {what} "
+                f"{expected - 1}: {start - expected} of them are missing from the log; publish it to a new topic")
+        return Place(start, expected)
+
+
+class Numbers(NamedTuple):
+    """What a record of a streamil producer says of its place: ordinals of its first sample and label, and counts."""
+
+    first: int | None = None
+    samples: int | None = None
+    label: int | None = None
+    labels: int = 0
+
+
+class Place(NamedTuple):
+    """Where a record starts, and where the one before ended."""
+
+    start: int
+    expected: int
 
 
 def _ordinal(text: bytes) -> int:

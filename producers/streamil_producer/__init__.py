@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from streamil_producer.publish import Published, publish
-from streamil_producer.wire import headers
+from streamil_producer.wire import Position, headers
 
-__all__ = ["Published", "headers", "publish"]
+__all__ = ["Position", "Published", "headers", "publish"]

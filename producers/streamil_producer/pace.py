@@ -10,16 +10,15 @@ import numpy as np
 from streamil.samples import Records
 
 CATCH_UP_SECONDS = 1.0
-"""How far behind a producer may be and still make up for it by sending faster. After a longer pause the schedule moves:
-a burst would be another stream than the one that was asked for."""
+"""How far behind a producer may be and still make up for it by sending faster; a longer pause moves the schedule."""
 
 
 class Pace:
     """A schedule on one clock, which starts when the first record is ready; no error adds up over time.
 
-    A record is due when its last sample is. By a rate, sample n (counted from 1) is due n / rate seconds after the
-    start. By event times, a sample is due as long after the start as its time is after the first sample's; without a
-    time it is due with the one before.
+    A record is due when its last sample is, late labels with the sample before them. By a rate, sample n (counted from
+    1) is due n / rate seconds after the start. By event times, a sample is due as long after the start as its time is
+    after the first sample's; without a time it is due with the one before.
 
     Parameters
     ----------
@@ -62,7 +61,7 @@ class Pace:
         now = self._clock()
         if self._start is None:
             self._start = now
-        self._count += len(records)
+        self._count += 0 if records.late else len(records)
         if self._by_time:
             self._due = max(self._due, self._by_event_time(records))
         elif self._rate is not None:

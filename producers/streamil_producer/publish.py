@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from streamil.streams import open_stream, pack
 from streamil.streams.chunks import limit as first_of
 from streamil_producer.live import until_stopped
 from streamil_producer.pace import Pace
-from streamil_producer.wire import headers, next_ordinal
+from streamil_producer.wire import Position, headers, next_position
 
 LAST_WORDS_SECONDS = 1.5
 """How long a producer that is told to stop waits for what is in flight; the next start sends what was lost."""
@@ -67,26 +68,31 @@ def publish(experiment: Experiment, *, limit: int | None = None,
     stop = stop or threading.Event()
     experiment.require_topic_names()
     ensure_topic(experiment.kafka, experiment.topic)
-    first = next_ordinal(experiment)
+    first = at = next_position(experiment)
     limits = [one for one in (limit, experiment.stream.limit) if one is not None]
-    left = max(0, min(limits) - first) if limits else None
+    left = max(0, min(limits) - first.samples) if limits else None
     stream = experiment.stream.model_copy(update={"limit": None})
     started = time.monotonic()
-    size, ordinal, stream_hash = stream.samples_per_record, first, experiment.stream_hash
+    stream_hash = experiment.stream_hash
     pace = Pace(stream.rate, by_time=getattr(stream, "paced_by_time", False))
 
     with TopicWriter(experiment.kafka, experiment.topic) as writer:
+        ends: deque[int] = deque()  # samples published after each record that the broker has not acknowledged yet
+        confirmed = records_confirmed = 0
 
         def acknowledged() -> int:
-            return min(ordinal - first, writer.acknowledged * size)
+            nonlocal confirmed, records_confirmed
+            while records_confirmed < writer.acknowledged:
+                confirmed, records_confirmed = ends.popleft(), records_confirmed + 1
+            return confirmed
 
         try:
             samples = open_stream(stream, experiment.folder)
-            if samples.live and first:
-                tell(f"{stream.source.kind} source: it cannot be read again, so sample {first} is the next one that "
-                     "comes; what came since the last one was sent is lost")
+            if samples.live and first.samples:
+                tell(f"{stream.source.kind} source: it cannot be read again, so sample {first.samples} is the next one "
+                     "that comes; what came since the last one was sent is lost")
             rest = until_stopped(samples, stop) if samples.live else _skip(samples, first, stop)
-            for records in pack(first_of(rest, left), size) if left != 0 else ():
+            for records in pack(first_of(rest, left), stream.samples_per_record) if left != 0 else ():
                 ahead = pace.ahead(records)
                 if ahead > 0 and stop.wait(ahead):
                     break
@@ -94,10 +100,11 @@ def publish(experiment: Experiment, *, limit: int | None = None,
                     pass
                 if stop.is_set() and not (samples.live and room):  # what came alive would be lost
                     break
-                name = f"samples {ordinal} to {ordinal + len(records) - 1} of the stream"
-                writer.send(_encoded(experiment, records, name), headers(experiment, records, ordinal, stream_hash),
+                name = _name(records, at)
+                writer.send(_encoded(experiment, records, name), headers(experiment, records, at, stream_hash),
                             name=name)
-                ordinal += len(records)
+                at = at.after(records)
+                ends.append(at.samples - first.samples)
                 if on_progress is not None:
                     on_progress(acknowledged(), pace.moved + max(0.0, -ahead))
             while not stop.is_set() and not writer.flush(0.1):
@@ -107,21 +114,29 @@ def publish(experiment: Experiment, *, limit: int | None = None,
                 writer.flush(LAST_WORDS_SECONDS)
         if on_progress is not None:
             on_progress(acknowledged(), 0.0)
-        return Published(acknowledged(), first, time.monotonic() - started)
+        return Published(acknowledged(), first.samples, time.monotonic() - started)
 
 
-def _skip(samples: Iterator[Records], count: int, stop: threading.Event) -> Iterator[Records]:
-    """Leave out the first `count` samples."""
+def _skip(samples: Iterator[Records], before: Position, stop: threading.Event) -> Iterator[Records]:
+    """Leave out the samples and the late labels that stand before a position."""
+    at = Position()
     for records in samples:
         if stop.is_set():
             return
-        if count < len(records):
-            yield records[count:] if count else records
-        count = max(0, count - len(records))
+        missing = before.labels - at.labels if records.late else before.samples - at.samples
+        if missing < len(records):
+            yield records[missing:] if missing > 0 else records
+        at = at.after(records)
+
+
+def _name(records: Records, at: Position) -> str:
+    """Return what the samples or late labels are called in an error."""
+    what, first = ("late label", at.labels) if records.late else ("sample", at.samples)
+    return f"{what} {first}" if len(records) == 1 else f"{what}s {first} to {first + len(records) - 1}"
 
 
 def _encoded(experiment: Experiment, records: Records, name: str) -> bytes:
     try:
         return encode(records, experiment.stream.codec)
     except CodecError as error:
-        raise SourceError(f"{name} cannot be sent as {experiment.stream.codec}: {error.detail}") from None
+        raise SourceError(f"{name} of the stream cannot be sent as {experiment.stream.codec}: {error.detail}") from None

@@ -6,9 +6,10 @@ record is one sample or a list. In **Arrow** a record is one IPC stream with a c
 fixed-shape tensor of any numeric type) or one column per named feature, a column `y`, and optional `id`, `t`,
 `segment`; a feature that has one of these five names is sent as `features.NAME`.
 
-A record has dense `x` or named features, never both. One bad sample is rejected alone (`Records.rejected`); when none
-is left the record is rejected for the first one's reason. A record whose dense `x` differ in length is rejected whole.
-A byte order mark before JSON is ignored; unknown keys of a JSON sample are, too.
+A record has dense `x` or named features, never both; or late labels, an `id` and a `y` each without inputs. One bad
+sample is rejected alone (`Records.rejected`); when none is left the record is rejected for the first one's reason. A
+record whose dense `x` differ in length is rejected whole. A byte order mark before JSON is ignored; unknown keys of a
+JSON sample are, too.
 """
 
 from __future__ import annotations
@@ -86,7 +87,10 @@ def encode(records: Records, codec: str) -> bytes:
     """
     if not len(records):
         raise CodecError("no-samples", "nothing to encode")
-    if (records.x is None) == (not records.columns):
+    if records.late:
+        if None in records.y or None in (records.ids or ()):
+            raise CodecError("no-features", "a late label has an id and a y")
+    elif (records.x is None) == (not records.columns):
         raise CodecError("no-features", "a record has dense x or named features, never both and never neither")
     if records.x is not None and records.x.dtype not in _NATIVE and records.x.dtype.name not in DTYPES:
         raise CodecError("wrong-shape", f"x is {records.x.dtype}; allowed: {', '.join(DTYPES)}")

@@ -61,8 +61,8 @@ def _require_columns(schema: pa.Schema, names: list[str]) -> None:
     features = [name for name in names if name not in RESERVED]
     if "x" in names and features:
         raise CodecError("wrong-shape", f"a record has x or features, never both; it has x and {features[0][:40]!r}")
-    if "x" not in names and not features:
-        raise CodecError("no-features", "neither a column x nor a column of a feature")
+    if "x" not in names and not features and not {"id", "y"} <= set(names):
+        raise CodecError("no-features", "neither a column x nor a column of a feature, nor late labels: id and y")
     for field in schema:
         kind = field.type
         if field.name == "x":
@@ -79,8 +79,11 @@ def _require_columns(schema: pa.Schema, names: list[str]) -> None:
 
 
 def _records(columns: dict[str, list[pa.Array]], total: int) -> Records:
+    late = all(name in RESERVED[1:] for name in columns)
     x, bad_rows = _dense(columns.pop("x")) if "x" in columns else (None, {})
     values = {name: _joined(arrays) for name, arrays in columns.items()}
+    if late:
+        bad_rows = _half_labels(values["y"], values["id"])
     y, *others = (values.pop(name, None) for name in RESERVED[1:])
     gathered = Gather()
     if bad_rows or not gathered.add_all([None] * total if y is None else y, *others):
@@ -90,11 +93,17 @@ def _records(columns: dict[str, list[pa.Array]], total: int) -> Records:
         {name.removeprefix(PREFIX): taken(column, gathered.index, total) for name, column in values.items()})
 
 
-def _one_by_one(gathered: Gather, beside: list[list[Any]], bad_rows: dict[int, str]) -> None:
+def _half_labels(y: Column, ids: Column) -> dict[int, Bad]:
+    """Return which late labels lack one of the two, and why they are bad."""
+    return {row: Bad("no-features", "a late label has an id and a y")
+            for row, pair in enumerate(zip(_listed(y), _listed(ids), strict=True)) if None in pair}
+
+
+def _one_by_one(gathered: Gather, beside: list[list[Any]], bad_rows: dict[int, Bad]) -> None:
     for row, values in enumerate(zip(*beside, strict=True)):
         try:
             if row in bad_rows:
-                raise Bad("not-finite", bad_rows[row])
+                raise bad_rows[row]
             gathered.add(row, *values)
         except Bad as bad:
             gathered.reject(row, bad)
@@ -104,10 +113,10 @@ def _rows(x: NDArray[Any], index: list[int]) -> NDArray[Any]:
     return x if len(index) == len(x) else x[np.array(index, dtype=np.int64)]
 
 
-def _dense(arrays: list[pa.Array]) -> tuple[NDArray[Any], dict[int, str]]:
+def _dense(arrays: list[pa.Array]) -> tuple[NDArray[Any], dict[int, Bad]]:
     """Return x [N, F] in its own type, and why rows of it are bad."""
     parts: list[NDArray[Any]] = []
-    bad: dict[int, str] = {}
+    bad: dict[int, Bad] = {}
     first = 0
     for array in arrays:
         part, null = _numbers(array)
@@ -116,7 +125,8 @@ def _dense(arrays: list[pa.Array]) -> tuple[NDArray[Any], dict[int, str]]:
             wrong = null | ~np.isfinite(part) if part.dtype.kind == "f" else null
             for row in np.flatnonzero(wrong.any(axis=1)).tolist():
                 place = int(np.argmax(wrong[row]))
-                bad[first + row] = f"x[{place}] is {'null' if null[row, place] else part[row, place]}"
+                what = "null" if null[row, place] else part[row, place]
+                bad[first + row] = Bad("not-finite", f"x[{place}] is {what}")
         parts.append(part)
         first += len(part)
     return parts[0] if len(parts) == 1 else np.concatenate(parts), bad

@@ -43,9 +43,9 @@ def decode_json(data: bytes) -> Records:
             continue
         if isinstance(inputs, dict):
             named.append(inputs)
-        else:
+        elif inputs is not None:
             dense.append(inputs)
-        reader.named = isinstance(inputs, dict)
+        reader.kind = _kind(inputs)
     return gathered.records(_stack(dense) if dense else None, _columns(named))
 
 
@@ -92,22 +92,28 @@ def _why(text: bytes, error: ValueError) -> CodecError:
 
 
 class _Reader:
-    """Reads inputs; remembers whether the record's good samples are named (None before the first)."""
+    """Reads inputs, None for a late label; remembers what the record's good samples have (None before the first)."""
 
     def __init__(self) -> None:
-        self.named: bool | None = None
+        self.kind: str | None = None
 
-    def inputs(self, sample: Any) -> NDArray[Any] | dict[str, Any]:
+    def inputs(self, sample: Any) -> NDArray[Any] | dict[str, Any] | None:
         if not isinstance(sample, dict):
             raise Bad("wrong-shape", f"a sample is an object with x or features, not {shown(sample)}")
         x, features = sample.get("x"), sample.get("features")
         if x is not None and features is not None:
             raise Bad("wrong-shape", "a sample has x or features, never both")
+        if x is None and features is None and (sample.get("id") is None or sample.get("y") is None):
+            raise Bad("no-features", "a sample without x and without features, and no late label: that has id and y")
+        if self.kind is not None and self.kind != _kind(x if features is None else features):
+            raise Bad("wrong-shape", "a record has x, or features, or late labels: one of the three")
         if x is None and features is None:
-            raise Bad("no-features", "a sample without x and without features")
-        if self.named is not None and self.named == (features is None):
-            raise Bad("wrong-shape", "a record has x or features, never both")
+            return None
         return _dense(x) if features is None else _named(features)
+
+
+def _kind(inputs: Any) -> str:
+    return "late" if inputs is None else "named" if isinstance(inputs, dict) else "dense"
 
 
 def _dense(x: Any) -> NDArray[Any]:
@@ -162,7 +168,9 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, Column]:
 def encode_json(records: Records) -> bytes:
     """Return a JSON record of the samples; see `streamil.codec.encode`."""
     samples: list[dict[str, Any]]
-    if records.x is not None:
+    if records.late:
+        samples = [{} for _ in range(len(records))]
+    elif records.x is not None:
         # float32 would be written in its own short form, which is another float64
         x = records.x.astype(np.float64) if records.x.dtype.kind == "f" else records.x
         samples = [{"x": row} for row in np.ascontiguousarray(x)]

@@ -14,7 +14,7 @@ REASONS: dict[str, str] = {
     "arrow-damaged": "an Arrow stream that is cut, damaged or makes impossible claims",
     "too-large": "more bytes, samples or cells than a record may have",
     "no-samples": "the record holds no sample",
-    "no-features": "a sample without x and without features",
+    "no-features": "a sample without x and without features, or half a late label",
     "wrong-shape": "a sample or column that is not of the form of its record",
     "wrong-width": "another number of inputs than the stream has, or another kind of inputs",
     "not-finite": "an input is null, NaN, infinite or beyond float32",

@@ -137,6 +137,8 @@ class TopicWriter:
             self._heard = time.monotonic()
         if self._failure is not None:
             if isinstance(self._failure, MessageSizeTooLargeError):
+                with contextlib.suppress(BrokerError):  # the limit has changed since
+                    self._found = describe_topic(self.kafka, self.topic)
                 raise self._too_large("a larger one")
             raise BrokerError(f"{self._where}: {self._failure}")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from streamil.errors import LearnerError
 from streamil.learners.factors import Factors, bias_step
-from streamil.learners.hyperparameters import RuleHyperparameters
+from streamil.learners.hyperparameters import MemberHyperparameters, RuleHyperparameters
 from streamil.learners.kfac_hyperparameters import KFacHyperparameters
 from streamil.learners.metric import WIDEST, Metric, recursion
 from streamil.learners.stacked import StackedPopulation
@@ -46,7 +46,7 @@ class KFac(StackedPopulation):
         self.slots = ("lag",) if own[0].adaptive else ()
         every = [(member.metric_rate, member.damping) for member in own]
         kinds = list(dict.fromkeys(every))
-        self.metric_values(layers, own)
+        self.numbers_held(layers, own, options["batch_size"])  # a layer too wide is refused before it is allocated
         super().__init__(layers, members, *args, **options)
         self._samples = self._renewed = self._learned = 0  # all; at the last renewal; since two classes were live
         self._metrics = [self._metric(n, every if layer else kinds, every) for layer, n in enumerate(self.layers[:-1])]
@@ -55,24 +55,26 @@ class KFac(StackedPopulation):
         self._step_size = StepSize(self._alpha.clone(), zero, zero.clone())
 
     @classmethod
-    def metric_values(cls, layers: Sequence[int], members: Sequence[KFacHyperparameters]) -> int:
-        """Return how many numbers the metrics of a population hold: M and P of every layer and member.
+    def numbers_held(cls, layers: Sequence[int], members: Sequence[MemberHyperparameters], batch_size: int) -> int:
+        """Return the count of weights, of the averages of adaptive members, and of M and P of every layer and member.
 
-        Members of equal metric_rate, damping and refresh share those of the first layer.
+        Members of one stack and of equal metric_rate and damping share those of the first layer.
 
         Raises
         ------
         LearnerError
-            For a layer with too many inputs, with the bytes it would need in float32.
+            For a layer with too many inputs, with the bytes that its metrics would need in float32.
         """
-        first = len({(member.metric_rate, member.damping, member.refresh) for member in members})
-        values = 2 * sum((n + 1) ** 2 * (len(members) if layer else first) for layer, n in enumerate(layers[:-1]))
+        own = [cast(KFacHyperparameters, member) for member in members]
+        first = len({(*member.structure, member.metric_rate, member.damping) for member in own})
+        values = 2 * sum((n + 1) ** 2 * (len(own) if layer else first) for layer, n in enumerate(layers[:-1]))
         if max(layers[:-1]) > WIDEST:
             raise LearnerError(
                 f"layers: got {list(layers)}, at most {WIDEST} inputs a layer are allowed: {cls.algorithm} keeps a "
                 f"metric of inputs x inputs, here {4 * values} bytes in float32; il-prox keeps none"
             )
-        return values
+        averages = [member for member in own if member.adaptive]
+        return super().numbers_held(layers, [*own, *averages], batch_size) + values
 
     def _metric(self, inputs: int, kinds: list[tuple[float, float]], every: list[tuple[float, float]]) -> Metric:
         shared = kinds is not every

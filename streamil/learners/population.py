@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,10 +15,21 @@ from streamil.errors import LearnerError
 from streamil.learners.hyperparameters import MemberHyperparameters
 from streamil.learners.outcome import Outcome
 
-__all__ = ["Outcome", "Population", "Weights"]
+__all__ = ["Outcome", "Population", "Weights", "count_parameters"]
 
 Weights = list[tuple[Tensor, Tensor]]
 """Per layer, W [A, out, in] and b [A, out]."""
+
+
+def count_parameters(layers: Sequence[int]) -> int:
+    """Return the number of weights and biases of one member, of sizes [F, ..., C].
+
+    Examples
+    --------
+    >>> count_parameters([4, 8, 3])
+    67
+    """
+    return sum((inputs + 1) * outputs for inputs, outputs in pairwise(layers))
 
 
 class Population(ABC):
@@ -47,6 +59,30 @@ class Population(ABC):
     growing: bool
     _diverged: Tensor
     _live: Tensor
+
+    @classmethod
+    def numbers_held(
+        cls, layers: Sequence[int], members: Sequence[MemberHyperparameters], batch_size: int
+    ) -> int | None:
+        """Return how many numbers a population will hold, of its dtype: weights, and state of their size or more.
+
+        None where that is not known beforehand: what river's classes hold is their own affair.
+
+        Parameters
+        ----------
+        layers
+            Sizes [F, ..., C].
+        members
+            Validated hyperparameters of each member; they may differ in structure.
+        batch_size
+            Samples per mini-batch B.
+
+        Raises
+        ------
+        LearnerError
+            For what `create` would refuse such a population for, as a layer too wide.
+        """
+        return None
 
     @abstractmethod
     def learn(self, x: Any, y: Any) -> Outcome:
@@ -117,4 +153,4 @@ class Population(ABC):
     @property
     def parameters_per_member(self) -> int:
         """Number of weights and biases of one member."""
-        return sum((inputs + 1) * outputs for inputs, outputs in zip(self.layers, self.layers[1:], strict=False))
+        return count_parameters(self.layers)

@@ -16,10 +16,10 @@ from streamil.errors import LearnerError
 from streamil.learners import arguments
 from streamil.learners.activations import find_activation
 from streamil.learners.factors import Factors, bias_step
-from streamil.learners.hyperparameters import RuleHyperparameters
+from streamil.learners.hyperparameters import MemberHyperparameters, RuleHyperparameters
 from streamil.learners.outcome import Outcome, cross_entropy
 from streamil.learners.parameters import Parameters
-from streamil.learners.population import Population, Weights
+from streamil.learners.population import Population, Weights, count_parameters
 
 
 class StackedPopulation(Population):
@@ -57,6 +57,11 @@ class StackedPopulation(Population):
         self._x_members = self._x.expand(len(seeds), -1, -1)
         self._limit = torch.finfo(dtype).max / 4
         self._refresh()
+
+    @classmethod
+    def numbers_held(cls, layers: Sequence[int], members: Sequence[MemberHyperparameters], batch_size: int) -> int:
+        """Return the count of weights, biases and slots; see `Population.numbers_held`."""
+        return len(members) * count_parameters(layers) * (1 + len(cls.slots))
 
     @property
     def layers(self) -> list[int]:  # type: ignore[override]

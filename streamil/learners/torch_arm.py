@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -57,6 +57,14 @@ class TorchPopulation(ForeignPopulation):
 
     family = "torch"
     call: ClassVar[Any]
+
+    @classmethod
+    def numbers_held(cls, layers: Sequence[int], members: Sequence[MemberHyperparameters], batch_size: int) -> int:
+        """Return the count of all parameters, from members built once; the optimizer's state is its own affair."""
+        population = cls(
+            [max(layers[0], 1), layers[-1]], [member.model_dump(exclude_unset=True) for member in members],
+            batch_size=batch_size, seed=0, device="cpu", dtype="float32", growing=False, allow_pickle=False)
+        return sum(parameter.numel() for model in population._models for parameter in model.module.parameters())
 
     def _rows(self, classes: int) -> int:
         rooms = {getattr(member, "outputs", None) or classes for member in self.members}

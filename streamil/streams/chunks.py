@@ -18,7 +18,9 @@ Values = TypeVar("Values", bound=Sequence[Any] | NDArray[Any])
 
 
 def pack(records: Iterable[Records], samples_per_record: int) -> Iterator[Records]:
-    """Yield the same samples in records of exactly `samples_per_record`, the last one possibly shorter.
+    """Yield the same samples in records of exactly `samples_per_record`, shorter at the end and before late labels.
+
+    Late labels that follow one another stay one record each time.
 
     Examples
     --------
@@ -29,6 +31,12 @@ def pack(records: Iterable[Records], samples_per_record: int) -> Iterator[Record
     waiting: list[Records] = []
     count = 0
     for chunk in records:
+        if chunk.late:
+            if waiting:
+                yield join(waiting)
+                waiting, count = [], 0
+            yield chunk
+            continue
         first = 0
         while count + len(chunk) - first >= samples_per_record:
             last = first + samples_per_record - count
@@ -52,7 +60,7 @@ def limit(records: Iterable[Records], samples: int | None) -> Iterator[Records]:
     """Yield the first `samples` samples, all where it is None; take nothing more from the source."""
     left = samples
     for chunk in records:
-        if left is None:
+        if left is None or chunk.late:
             yield chunk
             continue
         yield chunk[:left]

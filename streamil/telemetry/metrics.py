@@ -21,6 +21,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from streamil.codec import REASONS
+from streamil.late_labels import WHAT_BECAME
 from streamil.race import Race, RacingArm
 
 MEMBERS_SHOWN = 20
@@ -102,6 +103,11 @@ class RaceMetrics(Collector):
         rejected = self.race.rejected if self.race else dict.fromkeys(REASONS, 0)
         yield counters("streamil_records_rejected", "Records and samples rejected.", "reason", rejected)
         yield CounterMetricFamily("streamil_repeats", "Samples that came again and were skipped.", self.repeats)
+        late = dict.fromkeys(WHAT_BECAME, 0) if self.race is None else self.race.late.counts
+        yield counters("streamil_late_labels", "Late labels and samples that waited, by what became of them.", "result",
+                       late)
+        yield GaugeMetricFamily("streamil_waiting_samples", "Samples that wait for their label.",
+                                0 if self.race is None else len(self.race.late))
         yield CounterMetricFamily("streamil_latency_skipped", "Samples whose record time cannot be true.",
                                   self.latency_skipped)
         yield HistogramMetricFamily("streamil_end_to_end_latency_seconds", "From a record's time to its learning.",

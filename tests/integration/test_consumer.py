@@ -12,21 +12,26 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from kafka import KafkaProducer
 from processes import running, until
 from prometheus_client.parser import text_string_to_metric_families
 from streamil_consumer import consume
-from streamil_producer import headers, publish
+from streamil_producer import Position, headers, publish
 
 from streamil.codec import encode
 from streamil.direct import run
 from streamil.errors import StreamilError, StreamMismatch, TelemetryError, TopicMissing
 from streamil.experiment import Experiment, Kafka
 from streamil.kafka import TopicWriter, ensure_topic
+from streamil.race import Race
+from streamil.results import summary
+from streamil.samples import Records
 from streamil.streams import open_stream, pack
 
 pytestmark = pytest.mark.kafka
@@ -47,7 +52,7 @@ def records_of(experiment: Experiment) -> list[tuple[bytes, dict[str, bytes]]]:
     """What the producer would send: values and headers."""
     sent, ordinal = [], 0
     for records in pack(open_stream(experiment.stream, experiment.folder), experiment.stream.samples_per_record):
-        sent.append((encode(records, experiment.stream.codec), headers(experiment, records, ordinal)))
+        sent.append((encode(records, experiment.stream.codec), headers(experiment, records, Position(ordinal))))
         ordinal += len(records)
     return sent
 
@@ -203,7 +208,7 @@ def test_repeats_are_skipped_and_counted(kafka_settings: Kafka, topic: str) -> N
     experiment = an_experiment(kafka_settings, topic, ARMS, limit=40)
     sent = records_of(experiment)
     records = next(pack(open_stream(experiment.stream, experiment.folder), 20))[12:20]
-    across = (encode(records, "arrow"), headers(experiment, records, 12))  # four of its samples are new
+    across = (encode(records, "arrow"), headers(experiment, records, Position(12)))  # four of its samples are new
     send(experiment, sent[0], sent[1], sent[1], sent[0], across, *sent[2:], sent[4])
     with consuming(experiment, until=40, stay=True) as one:
         one.wait(state="done")
@@ -327,3 +332,39 @@ def test_a_killed_consumer_starts_again_on_its_port(kafka_settings: Kafka, topic
         one.wait_for("still serving")
         with urllib.request.urlopen(f"http://{address}/status.json") as answer:
             assert json.load(answer)["samples"] == 200
+
+
+def test_late_labels_are_joined_once_and_repeats_of_them_skipped(kafka_settings: Kafka, topic: str) -> None:
+    experiment = an_experiment(kafka_settings, topic)
+    (whole,) = pack(open_stream(experiment.stream.model_copy(update={"limit": 24}), experiment.folder), 24)
+    ids = [str(place) for place in range(24)]
+    bare = replace(whole, y=[None] * 24, ids=ids)
+    late = Records(y=list(whole.y), ids=ids)
+    race, at, sent = Race(experiment), Position(), []
+    for first in range(0, 24, 8):
+        entries = [bare[first:first + 8]]
+        if first:
+            entries.insert(0, late[first - 8:first - 4])  # four of eight labels, eight samples later
+        for entry in entries:
+            race.feed(entry, np.arange(at.samples, at.samples + len(entry)))
+            sent.append((encode(entry, "arrow"), headers(experiment, entry, at)))
+            at = at.after(entry)
+    send(experiment, *sent[:3], *sent[1:3], *sent[3:])  # a killed producer's last batch came twice
+    with consuming(experiment) as one:
+        one.wait(samples=24, waiting_for_labels=16)
+        assert one.metrics()["streamil_late_labels_total", frozenset({("result", "joined")})] == 8
+        assert one.metrics()["streamil_repeats_total", frozenset()] == 12
+        assert one.end() == summary(race)
+    assert one.result["arms"]["bp"]["members"][0]["samples"] == 8
+    with consuming(experiment, until=24) as two:
+        two.thread.join(20)
+        assert two.result == summary(race)
+
+
+def test_missing_late_labels_end_the_consumer(kafka_settings: Kafka, topic: str) -> None:
+    experiment = an_experiment(kafka_settings, topic)
+    late = Records(y=["1"] * 4, ids=list("abcd"))
+    send(experiment, *[(encode(late[n:n + 1], "json"), headers(experiment, late[n:n + 1], Position(0, n))) for n in (0, 1, 3)])
+    one = Consumer(experiment)
+    one.thread.join(20)
+    assert "late label 3 follows late label 1: 1 of them are missing" in str(one.error)

@@ -1,7 +1,7 @@
 """A whole record taken in at once is what one by one gives."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -27,6 +27,13 @@ def beside(draw):
 
 
 @given(beside())
+@example([["a"], None, None, np.array([-1])])
+@example([["a"], None, None, np.array([2**63], np.uint64)])
+@example([["a"], None, None, np.array([True])])
+@example([["a"], None, np.array([np.nan]), None])
+@example([["a"], None, np.array([LATEST]), None])
+@example([["a"], None, np.array([-100_000_000_000]), None])
+@example([np.array([1.5]), None, None, None])
 def test_what_is_taken_at_once_is_what_one_by_one_takes(values):
     count = len(values[0])
     lists = [[None] * count if one is None else one.tolist() if isinstance(one, np.ndarray) else one for one in values]

@@ -38,15 +38,6 @@ def test_numbers_are_those_of_torch(algorithm, member, optimizer, size, activati
         torch.testing.assert_close(ours[1].view_as(theirs), theirs.detach(), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("algorithm", ["bp-sgd", "bp-adam"])
-def test_biases_can_stay(algorithm):
-    population = create(algorithm, [3, 4, 2], [{"train_biases": False}])
-    before = population.weights
-    population.learn(np.ones((5, 3)), [0, 1, 1, 0, 1])
-    assert all(torch.equal(old[1], new[1]) for old, new in zip(before, population.weights, strict=True))
-    assert not torch.equal(before[0][0], population.weights[0][0])
-
-
 @pytest.mark.parametrize("rate", [1e3, 1e20, 3e38])
 def test_steps_that_are_too_long_end_at_finite_weights(rate):
     population = create("bp-sgd", [3, 8, 8, 2], [{"learning_rate": rate}, {}])

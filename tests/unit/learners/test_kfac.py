@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from streamil.errors import LearnerError
-from streamil.learners import create, il_kfac
+from streamil.learners import create, il_kfac, learner_class
 from streamil.learners.metric import Metric
 from streamil.learners.ray import gain
 
@@ -267,6 +267,16 @@ def test_too_wide_layers_are_refused_with_the_bytes_they_need(algorithm):
     with pytest.raises(LearnerError, match=rf"2048 inputs.*{algorithm}.*here {2 * 4 * (2050**2 + 11**2)} bytes"):
         create(algorithm, [2049, 10, 2])
     assert create(algorithm, [4, 2500], growing=True).layers == [4, 2500]  # no layer reads the output
+
+
+@both
+def test_numbers_held_are_those_of_weights_averages_and_metrics(algorithm):
+    given = [{}, {"alpha": 1e-3}, {"damping": 0.1}, {"adaptive": False}, {"adaptive": False, "seed": 1}, {"refresh": 8}]
+    population = create(algorithm, LAYERS, given)
+    times = {"weight": 1, "bias": 1, "covariance": 2}  # M, and P that is found from it
+    held = sum(tensor.numel() * times[kind] for name, tensor in population.state_dict().items()
+               for kind in name.split(".") if kind in times)
+    assert learner_class(algorithm).numbers_held(LAYERS, population.members, 1) == held
 
 
 @both

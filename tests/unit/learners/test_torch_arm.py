@@ -206,17 +206,20 @@ def file_of(folder, classes="", size=1, more=""):
     return load_experiment(folder / "race.yaml")
 
 
-@pytest.mark.parametrize(("classes", "more"), [(", classes: [1, 0]", ""), ("", ", outputs: 5")])
-def test_a_race_finds_the_callable_beside_the_file_and_repeats_itself(folder, classes, more):
+@pytest.mark.parametrize(("classes", "more", "outputs"), [(", classes: [1, 0]", "", 2), ("", ", outputs: 5", 5)])
+def test_a_race_finds_the_callable_beside_the_file_and_repeats_itself(folder, classes, more, outputs):
     first, second = (run(file_of(folder, classes, 1, more)) for _ in range(2))
     assert first == second
     assert [m["hyperparameters"]["width"] for m in first["arms"]["mine"]["members"]] == [4, 4, 8, 8]
     assert first["comparisons"][0]["challenger"] == "il-prox"
-    assert any("one member after another" in line for line in explain(file_of(folder, classes, 1, more)))
+    parameters = sum(2 * ((6 + 1) * width + (width + 1) * outputs) for width in (4, 8))
+    told = f"one member after another, {parameters} parameters in all"
+    assert any(told in line for line in explain(file_of(folder, classes, 1, more)))
 
 
 def test_a_race_needs_to_know_the_room_for_classes_and_says_so_before_it_starts(folder):
-    with pytest.raises(ExperimentError, match=r"arms\.mine\.outputs"):
-        plan_arms(file_of(folder))
+    for more in ("", ", outputs: null", ", outputs: [5, null]"):
+        with pytest.raises(ExperimentError, match=r"arms\.mine\.outputs"):
+            plan_arms(file_of(folder, more=more))
     with pytest.raises(LearnerError, match="BatchNorm1d"):
         list(explain(file_of(folder, ", classes: [1, 0]", 1, ", norm: true")))
