@@ -31,7 +31,8 @@ class OpenStream(Iterator[Records]):
 
     def __init__(self, stream: files.Stream, folder: Path) -> None:
         source = open_source(stream.source, folder, stream.seed)
-        self.skipped, self.live = source.skipped, source.live
+        self.live = source.live
+        self.skipped = source.skipped
         samples = source.chunks
         for regime in stream.regimes:
             if not source.finite:

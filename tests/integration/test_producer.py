@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
+import re
 import subprocess
 import sys
 import threading
@@ -123,6 +127,24 @@ def test_the_rate_is_kept_by_the_clock(kafka_settings: Kafka, topic: str) -> Non
     assert done.samples == 400 and 2.0 <= done.seconds < 4
     times = [one.timestamp_ms for one in everything(kafka_settings, topic)]
     assert abs(times[-1] - times[0] - 49 * 40) < 100 and np.median(np.diff(times)) == pytest.approx(40, abs=4)
+
+
+def test_a_terminal_shows_rate_and_delay(kafka_settings: Kafka, topic: str, tmp_path: Path) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text(an_experiment(kafka_settings, topic, rate=1e6, limit=None).model_dump_json(exclude_none=True))
+    terminal, end = pty.openpty()
+    with subprocess.Popen([sys.executable, "-m", "streamil", "produce", str(file), "--metrics", "127.0.0.1:0"],
+                          stdin=subprocess.DEVNULL, stdout=end, stderr=end) as process:
+        os.close(end)
+        said = b""
+        with contextlib.suppress(OSError):  # a terminal without a process is one
+            while piece := os.read(terminal, 10_000):
+                said += piece
+    os.close(terminal)
+    assert process.returncode == 0, said
+    said = re.sub(rb"\x1b\[[\d;?]*[a-zA-Z]", b"", said)
+    assert re.search(rb"[\d,]+ samples published [\d,]+ a second [\d:]+ \d\.\d s behind schedule", said), said
+    assert b"published 45312 samples in" in said
 
 
 def test_stop_ends_it_at_once_and_loses_nothing(kafka_settings: Kafka, topic: str) -> None:

@@ -22,8 +22,8 @@ from streamil import run
 from streamil.arms import plan_arms
 from streamil.codec import REASONS, RECORD_LIMIT, decode
 from streamil.codec._arrow_guard import EXPANDED_LIMIT
-from streamil.codec._gather import SAMPLES_LIMIT
-from streamil.codec.json_format import CELLS_LIMIT, DEPTH_LIMIT
+from streamil.codec._gather import CELLS_LIMIT, SAMPLES_LIMIT
+from streamil.codec.json_format import DEPTH_LIMIT
 from streamil.experiment import Experiment, load_experiment
 from streamil.experiment_file import read_yaml
 from streamil.features import SLOTS
