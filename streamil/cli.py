@@ -102,7 +102,7 @@ def produce(
             say(f"publishing to topic {experiment.topic} at {experiment.kafka.bootstrap_servers}; "
                 f"metrics at {url}/metrics")
             with figures.shown(sys.stderr.isatty()):
-                done = publish(experiment, limit=limit, on_progress=figures.progress, stop=stop)
+                done = publish(experiment, limit=limit, on_progress=figures.progress, stop=stop, tell=say)
         say(f"published {done.samples} samples in {done.seconds:.1f} s, from sample {done.first} on")
 
 

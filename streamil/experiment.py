@@ -112,6 +112,8 @@ class PythonSource(Model):
     kind: Literal["python"]
     callable: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:function")
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the call")
+    live: bool = Field(False, description=(
+        "a feed that cannot be read again: a producer that is started again goes on with what comes then"))
 
 
 class TopicSource(Model):
@@ -328,7 +330,8 @@ class Experiment(Model):
     @property
     def stream_hash(self) -> str:
         """Identifies what is on the topic: equal for two files whose samples and their order are equal."""
-        stream = self.stream.model_dump(mode="json", include={"source", "seed", "regimes"})
+        stream = self.stream.model_dump(mode="json", include={"source", "seed", "regimes"},
+                                        exclude={"source": {"live"}})
         return hashlib.sha256(json.dumps(stream, sort_keys=True).encode()).hexdigest()[:32]
 
     def require_own_stream(self) -> None:

@@ -8,7 +8,7 @@ come from or who learns from them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -79,9 +79,9 @@ class Records:
         def cut(values: Any) -> Any:
             return None if values is None else values[rows]
 
-        return replace(
-            self, y=self.y[rows], x=cut(self.x), columns={name: values[rows] for name, values in self.columns.items()},
-            ids=cut(self.ids), t=cut(self.t), segment=cut(self.segment), index=cut(self.index), rejected=(),
+        return Records(
+            y=self.y[rows], x=cut(self.x), columns={name: values[rows] for name, values in self.columns.items()},
+            ids=cut(self.ids), t=cut(self.t), segment=cut(self.segment), index=cut(self.index),
         )
 
 

@@ -22,13 +22,14 @@ class Position(NamedTuple):
             self.samples + len(records), self.labels)
 
 
-def headers(experiment: Experiment, records: Records, at: Position) -> dict[str, bytes]:
+def headers(experiment: Experiment, records: Records, at: Position, stream_hash: str | None = None) -> dict[str, bytes]:
     """Return the headers of a record that stands at a position of its stream.
 
     `streamil-seq` is the ordinal of its first sample (of the next one, if it holds late labels) and `streamil-count`
     the number of its samples, both decimal; `streamil-label-seq` and `streamil-label-count` say the same of late
     labels, in streams that have any; `streamil-stream` names the stream; `streamil-dtype` keeps the numpy type of
-    dense inputs, which JSON has no word for.
+    dense inputs, which JSON has no word for. `stream_hash` is the experiment's, for those who have it already: it costs
+    as much as sending a record.
 
     Examples
     --------
@@ -41,7 +42,7 @@ def headers(experiment: Experiment, records: Records, at: Position) -> dict[str,
     """
     late = len(records) if records.late else 0
     found = {"streamil-seq": str(at.samples), "streamil-count": str(len(records) - late),
-             "streamil-stream": experiment.stream_hash}
+             "streamil-stream": stream_hash or experiment.stream_hash}
     if late or at.labels:
         found |= {"streamil-label-seq": str(at.labels), "streamil-label-count": str(late)}
     if experiment.stream.codec == "json" and records.x is not None:

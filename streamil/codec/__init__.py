@@ -31,6 +31,7 @@ __all__ = ["REASONS", "RECORD_LIMIT", "CodecError", "cast", "decode", "encode"]
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
 """Types that dense inputs may have."""
+_NATIVE = frozenset(map(np.dtype, DTYPES))  # a type's name is made anew each time it is asked for
 
 
 def decode(data: bytes | None) -> Records:
@@ -66,7 +67,7 @@ def encode(records: Records, codec: str) -> bytes:
     Raises
     ------
     CodecError
-        When there is no sample, or one that the format cannot hold.
+        When there is no sample, one that the format cannot hold, or more than `decode` takes.
 
     Examples
     --------
@@ -80,9 +81,12 @@ def encode(records: Records, codec: str) -> bytes:
             raise CodecError("no-features", "a late label has an id and a y")
     elif (records.x is None) == (not records.columns):
         raise CodecError("no-features", "a record has dense x or named features, never both and never neither")
-    if records.x is not None and records.x.dtype.name not in DTYPES:
+    if records.x is not None and records.x.dtype not in _NATIVE and records.x.dtype.name not in DTYPES:
         raise CodecError("wrong-shape", f"x is {records.x.dtype}; allowed: {', '.join(DTYPES)}")
-    return encode_json(records) if codec == "json" else encode_arrow(records)
+    data = encode_json(records) if codec == "json" else encode_arrow(records)
+    if len(data) > RECORD_LIMIT:
+        raise CodecError("too-large", f"{len(data)} bytes; the limit is {RECORD_LIMIT}")
+    return data
 
 
 def cast(records: Records, dtype: str) -> Records:

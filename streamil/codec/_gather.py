@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamil.errors import CodecError
 from streamil.samples import Records, Rejected, label_text
-from streamil.values import Column, time_seconds
+from streamil.values import EARLIEST, LATEST, Column, time_seconds
 
 SAMPLES_LIMIT = 65_536
 """Samples in one record; what claims more could fill the memory from a few bytes."""
@@ -35,7 +35,7 @@ class Gather:
         self.ids: list[str | None] = []
         self.t: list[float] = []
         self.segment: list[int] = []
-        self.has_segment = False
+        self.has_t = self.has_segment = False
         self.index: list[int] = []
         self.rejected: list[Rejected] = []
 
@@ -50,8 +50,33 @@ class Gather:
         self.ids.append(name)
         self.t.append(moment)
         self.segment.append(segment or 0)
+        self.has_t |= t is not None
         self.has_segment |= segment is not None
         self.index.append(index)
+
+    def add_all(self, y: Column, ids: Column | None, t: Column | None, segment: Column | None) -> bool:
+        """Take a whole record in where its types and bounds say that no sample is bad, as `add` would one by one.
+
+        Parameters
+        ----------
+        y, ids, t, segment
+            A value per sample; None where the record has no such column.
+
+        Returns
+        -------
+        bool
+            False when `add` must look at each sample; nothing was taken in then.
+        """
+        count = len(y)
+        labels, names = _plain_texts(y), _plain_texts([None] * count if ids is None else ids)
+        moments = [np.nan] * count if t is None else _plain_times(t)
+        segments = [0] * count if segment is None else _plain_segments(segment)
+        if labels is None or names is None or moments is None or segments is None:
+            return False
+        self.y, self.ids, self.t, self.segment = labels, names, moments, segments
+        self.has_t, self.has_segment = t is not None, segment is not None
+        self.index = list(range(count))
+        return True
 
     def reject(self, index: int, bad: Bad) -> None:
         """Keep one bad sample apart."""
@@ -70,11 +95,10 @@ class Gather:
                 raise CodecError("no-samples", "the record holds no sample")
             first = self.rejected[0]
             raise CodecError(first.reason, first.detail)
-        t = np.array(self.t, dtype=np.float64)
         return Records(
             y=self.y, x=x, columns=columns,
-            ids=self.ids if any(one is not None for one in self.ids) else None,
-            t=None if np.isnan(t).all() else t,
+            ids=self.ids if self.ids.count(None) < len(self.ids) else None,
+            t=np.array(self.t, dtype=np.float64) if self.has_t else None,
             segment=np.array(self.segment, dtype=np.int64) if self.has_segment else None,
             index=np.array(self.index, dtype=np.int64) if self.rejected else None,
             rejected=tuple(self.rejected),
@@ -90,6 +114,26 @@ def shown(value: Any) -> str:
     if isinstance(value, str | int | float | bool):
         return repr(value[:40] if isinstance(value, str) else value)
     return {"list": "a list", "dict": "an object"}.get(type(value).__name__, f"of type {type(value).__name__}")
+
+
+def _plain_texts(values: Column) -> list[str | None] | None:
+    if isinstance(values, np.ndarray):
+        return [str(number) for number in values.tolist()] if values.dtype.kind in "iu" else None
+    return list(values) if set(map(type, values)) <= {str, type(None)} else None
+
+
+def _plain_times(values: Column) -> list[float] | None:
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
+        return None
+    seconds = values.astype(np.float64)
+    return seconds.tolist() if ((seconds >= EARLIEST) & (seconds < LATEST)).all() else None
+
+
+def _plain_segments(values: Column) -> list[int] | None:
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iu":
+        return None
+    whole = values.astype(np.int64)  # what is beyond it turns negative
+    return whole.tolist() if (whole >= 0).all() else None
 
 
 def _text(value: Any, reason: str, what: str) -> str:
@@ -113,6 +157,13 @@ def require_sample_count(count: int) -> None:
     """Raise `CodecError` for more samples than a record may have."""
     if count > SAMPLES_LIMIT:
         raise CodecError("too-large", f"{count} samples in one record; the limit is {SAMPLES_LIMIT}")
+
+
+def require_cells(samples: int, features: int) -> None:
+    """Raise `CodecError` for more values of named features than a record may have."""
+    if samples * features > CELLS_LIMIT:
+        raise CodecError("too-large", f"{samples} samples of {features} features in all; "
+                                      f"the limit is {CELLS_LIMIT} cells")
 
 
 def taken(values: Sequence[Any] | NDArray[Any], index: list[int], total: int) -> Column:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from array import array
+import struct
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from streamil.codec._gather import CELLS_LIMIT, Bad, Gather, require_sample_count, shown
+from streamil.codec._gather import Bad, Gather, require_cells, require_sample_count, shown
 from streamil.errors import CodecError
 from streamil.samples import Records
 from streamil.values import Column
@@ -133,11 +134,11 @@ def dense_row(x: Any) -> NDArray[Any]:
         raise Bad("wrong-shape", f"x is a list of numbers, not {shown(x)}")
     if not x:
         raise Bad("no-features", "x is empty")
-    # array() is as quick as numpy here and takes numbers only, where numpy takes text, null and nesting as well
-    for code, dtype in (("q", np.int64), ("d", np.float64)):
+    # struct takes numbers only, where numpy takes text, null and nesting as well, and is three times as quick
+    for code in "d" if type(x[0]) is float else "qd":
         try:
-            return np.frombuffer(array(code, x), dtype=dtype)
-        except (TypeError, OverflowError):
+            return np.frombuffer(_struct(f"{len(x)}{code}").pack(*x), code)
+        except (struct.error, OverflowError):
             continue
     for place, value in enumerate(x):
         if value is None or (isinstance(value, int) and abs(value) > 1e308):
@@ -146,6 +147,11 @@ def dense_row(x: Any) -> NDArray[Any]:
             raise Bad("wrong-shape" if isinstance(value, list | dict) else "bad-number",
                       f"x[{place}] is {shown(value)}, not a number")
     raise Bad("bad-number", "x is not a list of numbers")
+
+
+@lru_cache(256)
+def _struct(form: str) -> struct.Struct:
+    return struct.Struct(form)
 
 
 def _named(features: Any) -> dict[str, Any]:
@@ -170,9 +176,7 @@ def stacked(rows: list[NDArray[Any]]) -> NDArray[Any]:
 def columns_of(rows: list[dict[str, Any]]) -> dict[str, Column]:
     """Return named values of samples as columns, None where a sample lacks the name, or raise `CodecError`."""
     names = dict.fromkeys(name for row in rows for name in row)
-    if len(names) * len(rows) > CELLS_LIMIT:
-        raise CodecError("too-large", f"{len(rows)} samples of {len(names)} features in all; "
-                                      f"the limit is {CELLS_LIMIT} cells")
+    require_cells(len(rows), len(names))
     return {name: [row.get(name) for row in rows] for name in names}
 
 
@@ -186,6 +190,7 @@ def encode_json(records: Records) -> bytes:
         x = records.x.astype(np.float64) if records.x.dtype.kind == "f" else records.x
         samples = [{"x": row} for row in np.ascontiguousarray(x)]
     else:
+        require_cells(len(records), len(records.columns))
         columns = {name: _plain(values) for name, values in records.columns.items()}
         samples = [{"features": {name: values[row] for name, values in columns.items()}}
                    for row in range(len(records))]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Self
 
-from kafka.errors import MessageSizeTooLargeError
+from kafka.errors import KafkaError, MessageSizeTooLargeError
 
 from streamil.errors import BrokerError, BrokerUnavailable, TopicMismatch
 from streamil.experiment import Kafka
@@ -28,7 +29,10 @@ MAX_REQUEST_BYTES = 2**30
 
 
 class TopicWriter:
-    """Writes records in order and stops at the first one that fails, so that the log has no gap.
+    """Writes records in order and stops at the first one that fails, so that the log has no gap; for one thread.
+
+    One request is on its way at a time, so none follows one that fails. What goes into it is as many records as came
+    meanwhile: large batches are what makes kafka-python quick.
 
     Parameters
     ----------
@@ -39,7 +43,7 @@ class TopicWriter:
     in_flight_bytes
         How much may be on its way before `send` blocks; the library itself would take any amount.
     linger_ms, batch_size
-        How long, and up to how many bytes, small records wait for company.
+        How long, and up to how many bytes, small records wait for company; the topic's own limit holds too.
 
     Attributes
     ----------
@@ -58,41 +62,36 @@ class TopicWriter:
     """
 
     def __init__(self, kafka: Kafka, topic: str, *, in_flight_bytes: int = 32 << 20, linger_ms: int = 5,
-                 batch_size: int = 262_144) -> None:
+                 batch_size: int = 1 << 20) -> None:
         self.kafka, self.topic = kafka, topic
         self._found = describe_topic(kafka, topic)
         self._room = in_flight_bytes
         self.acknowledged = 0
         self.in_flight = 0
+        self._waiting: deque[tuple[Any, int]] = deque()
         self._failure: BaseException | None = None
-        self._changed = threading.Condition()
         self._heard = time.monotonic()
         self._client: Any = producer(kafka, linger_ms=linger_ms, max_request_size=MAX_REQUEST_BYTES,
                                      batch_size=min(batch_size, self._found.max_message_bytes),
-                                     delivery_timeout_ms=NEVER_MS)
+                                     delivery_timeout_ms=NEVER_MS, max_in_flight_requests_per_connection=1)
 
     def send(self, value: bytes | None, headers: Mapping[str, bytes] | None = None, timestamp_ms: int | None = None,
-             key: bytes | None = None) -> None:
-        """Hand a record over; blocks while too much is in flight."""
+             key: bytes | None = None, *, name: str = "a record") -> None:
+        """Hand a record over, called `name` in an error; blocks while too much is in flight."""
         pairs = list((headers or {}).items())
         size = FRAME_BYTES + len(value or b"") + len(key or b"") + sum(len(one) + len(two) + 10 for one, two in pairs)
         if size > self._found.max_message_bytes:
-            raise self._too_large(f"one of {size}")
+            raise self._too_large(f"{name} take {size}")
         while not self.wait_for_room(1.0):
             pass
-        with self._changed:
-            if not self.in_flight:
-                self._heard = time.monotonic()
-            self.in_flight += size
-        try:
-            with errors(self.kafka, self.topic):
-                future = self._client.send(self.topic, value, key=key, headers=pairs, timestamp_ms=timestamp_ms)
-        except BaseException:
-            with self._changed:
-                self.in_flight -= size
-            raise
-        future.add_callback(lambda _: self._landed(size))
-        future.add_errback(lambda error: self._landed(size, error))
+        if not self.in_flight:
+            self._heard = time.monotonic()
+        with errors(self.kafka, self.topic):
+            future = self._client.send(self.topic, value, key=key, headers=pairs, timestamp_ms=timestamp_ms,
+                                       partition=0)
+        self.in_flight += size
+        self._waiting.append((future, size))
+        future.add_errback(self._failed)
 
     def wait_for_room(self, timeout: float) -> bool:
         """Return whether `send` would not block, after waiting for that at most `timeout` seconds."""
@@ -115,15 +114,33 @@ class TopicWriter:
         self.close()
 
     def _wait(self, timeout: float, below: int) -> bool:
-        with self._changed:
-            done = bool(self._changed.wait_for(lambda: self._failure or self.in_flight < below, timeout))
-        if self._failure is not None:
-            if isinstance(self._failure, MessageSizeTooLargeError):
-                raise self._too_large("a larger one")
-            raise BrokerError(f"{self._where}: {self._failure}")
+        self._settle()
+        if self.in_flight < below:
+            return True
+        deadline = time.monotonic() + timeout
+        while self.in_flight >= below and (left := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(KafkaError):  # its own failure is in `_failure`, another one's comes with the next
+                self._waiting[0][0].get(left)
+            self._settle()
+        done = self.in_flight < below
         if not done and time.monotonic() - self._heard > QUIET_SECONDS:
             self._look()
         return done
+
+    def _settle(self) -> None:
+        """Take note of what the broker has acknowledged, or raise the first failure."""
+        before = self.acknowledged
+        while self._waiting and self._waiting[0][0].succeeded():
+            self.in_flight -= self._waiting.popleft()[1]
+            self.acknowledged += 1
+        if self.acknowledged > before:
+            self._heard = time.monotonic()
+        if self._failure is not None:
+            if isinstance(self._failure, MessageSizeTooLargeError):
+                with contextlib.suppress(BrokerError):  # the limit has changed since
+                    self._found = describe_topic(self.kafka, self.topic)
+                raise self._too_large("a larger one")
+            raise BrokerError(f"{self._where}: {self._failure}")
 
     def _look(self) -> None:
         try:
@@ -135,15 +152,11 @@ class TopicWriter:
                 raise BrokerError(f"{self._where} was deleted and made anew while it was written: start again")
         self._heard = time.monotonic()
 
-    def _landed(self, size: int, failure: BaseException | None = None) -> None:
-        with self._changed:
-            self.in_flight -= size
-            self._heard = time.monotonic()
-            self.acknowledged += failure is None
-            if failure is not None and self._failure is None:
-                self._failure = failure
-                self._give_up()
-            self._changed.notify_all()
+    def _failed(self, failure: BaseException) -> None:
+        """Stop at once; called in the library's own thread, before it sends anything more."""
+        if self._failure is None:
+            self._failure = failure
+            self._give_up()
 
     def _give_up(self) -> None:
         """Drop what has not been sent; the library has no public way, and its close() waits once for every batch."""

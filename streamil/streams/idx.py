@@ -56,10 +56,10 @@ def _records(x: NDArray[Any], y: NDArray[Any], images: Path, labels: Path) -> It
     if y.ndim != 1 or len(y) != len(x):
         raise SourceError(f"{labels}: labels {list(y.shape)} do not fit the images {list(x.shape)} of {images}")
     try:
-        texts = [label_text(label) for label in y.tolist()]
+        names = {label: label_text(label) for label in np.unique(y).tolist()}
     except ValueError as error:
         raise SourceError(f"{labels}: {error}") from None
-    yield Records(y=texts, x=rows_of(x, str(images)))
+    yield Records(y=[names[label] for label in y.tolist()], x=rows_of(x, str(images)))
 
 
 def read_idx(path: Path, checksum: str | None = None) -> NDArray[Any]:

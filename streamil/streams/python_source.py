@@ -35,11 +35,12 @@ def python_source(source: PythonSource, folder: Path) -> Opened:
     if not callable(call):
         known = [one for one in vars(module) if not one.startswith("_")]
         raise SourceError(f"{where}: module {name!r} has no function {function!r}{nearest(function, known)}")
-    return Opened(sampled(lambda: call(**source.options), where))
+    size = 1 if source.live else CHUNK
+    return Opened(sampled(lambda: call(**source.options), where, size), finite=not source.live, live=source.live)
 
 
-def sampled(pairs: Callable[[], Iterable[Any]], where: str) -> Iterator[Records]:
-    """Yield what a foreign iterable yields as `(x, label)`, in chunks.
+def sampled(pairs: Callable[[], Iterable[Any]], where: str, size: int = CHUNK) -> Iterator[Records]:
+    """Yield what a foreign iterable yields as `(x, label)`, in chunks of `size`.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def sampled(pairs: Callable[[], Iterable[Any]], where: str) -> Iterator[Records]
         except Exception as error:
             raise SourceError(f"{where}: failed after {chunk.seen} samples: {first_line(error)}") from error
         chunk.add(pair)
-        if len(chunk.y) == CHUNK:
+        if len(chunk.y) == size:
             yield chunk.taken()
     if chunk.y:
         yield chunk.taken()

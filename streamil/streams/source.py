@@ -40,11 +40,15 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Opened:
-    """A source: its samples, in chunks of the source's own sizes; whether they end; what it left out."""
+    """A source: its samples, in chunks of the source's own sizes; whether they end; what it left out.
+
+    Of a `live` one another reading yields other samples.
+    """
 
     chunks: Iterator[Records]
     finite: bool = True
     skipped: Skipped = field(default_factory=Skipped)
+    live: bool = False
 
 
 @contextmanager

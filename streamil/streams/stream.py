@@ -25,10 +25,13 @@ class OpenStream(Iterator[Records]):
     ----------
     skipped
         Bad rows left out so far, where the source was told to skip them: `count`, and the first few `details`.
+    live
+        Whether the source cannot be read again: another call yields other samples.
     """
 
     def __init__(self, stream: files.Stream, folder: Path) -> None:
         source = open_source(stream.source, folder, stream.seed)
+        self.live = source.live
         self.skipped = source.skipped
         samples = source.chunks
         for regime in stream.regimes:

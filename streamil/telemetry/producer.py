@@ -12,6 +12,10 @@ from prometheus_client.registry import Collector
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
+REDRAW_SECONDS = 0.1
+NOTABLE_SECONDS = 0.1
+"""What is less behind schedule than this is not worth a word."""
+
 
 class ProducerMetrics(Collector):
     """Samples published so far, and how far behind its schedule the producer is."""
@@ -20,13 +24,18 @@ class ProducerMetrics(Collector):
         self.samples = 0
         self.lag_seconds = 0.0
         self._start = time.monotonic()
+        self._drawn = 0.0
         self._bar: Progress | None = None
 
     def progress(self, samples: int, lag_seconds: float = 0.0) -> None:
         """Note that so many samples have been published by this process."""
         self.samples, self.lag_seconds = samples, lag_seconds
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=samples, rate=samples / (time.monotonic() - self._start))
+        now = time.monotonic()
+        if self._bar is not None and now - self._drawn > REDRAW_SECONDS:  # to draw costs more than to send a record
+            self._drawn = now
+            behind = f"{lag_seconds:.1f} s behind schedule" if lag_seconds > NOTABLE_SECONDS else ""
+            self._bar.update(self._bar.task_ids[0], completed=samples, rate=samples / (now - self._start),
+                             behind=behind)
 
     @contextmanager
     def shown(self, visible: bool) -> Iterator[None]:
@@ -35,9 +44,10 @@ class ProducerMetrics(Collector):
             yield
             return
         columns = (TextColumn("{task.completed:,.0f} samples published"),
-                   TextColumn("{task.fields[rate]:,.0f} a second"), TimeElapsedColumn())
+                   TextColumn("{task.fields[rate]:,.0f} a second"), TimeElapsedColumn(),
+                   TextColumn("{task.fields[behind]}"))
         with Progress(*columns, console=Console(stderr=True), transient=True) as self._bar:
-            self._bar.add_task("", total=None, rate=0.0)
+            self._bar.add_task("", total=None, rate=0.0, behind="")
             yield
         self._bar = None
 

@@ -229,6 +229,22 @@ def test_a_record_larger_than_the_topic_takes_is_refused_before_it_is_sent(kafka
         assert len(read(reader, 50)) == 50
 
 
+def test_nothing_follows_a_record_that_failed(kafka_settings: Kafka, topic: str) -> None:
+    ensure_topic(kafka_settings, topic)
+    with TopicWriter(kafka_settings, topic, linger_ms=0, batch_size=1) as writer:
+        with pytest.raises(BrokerError, match=rf"^[^\n]*{topic}[^\n]*InvalidTimestamp[^\n]*$"):
+            for number in range(100):
+                ahead = 864_000 if number == 50 else 0  # brokers take no time that is ten days ahead
+                writer.send(b"%d" % number, timestamp_ms=int(1000 * (time.time() + ahead)))
+            time.sleep(1.5)  # nobody looks at the writer while the broker answers
+            writer.flush(20)
+        for attempt in (lambda: writer.send(b"100"), lambda: writer.flush(1), lambda: writer.wait_for_room(1)):
+            with pytest.raises(BrokerError):
+                attempt()
+    with TopicReader(kafka_settings, topic) as reader:
+        assert values(read(reader, 51, 2)) == list(range(50))
+
+
 def test_importing_loads_no_torch() -> None:
     code = "import sys, streamil.kafka, streamil.local_kafka; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

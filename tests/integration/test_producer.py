@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
+import re
 import subprocess
 import sys
 import threading
@@ -11,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import until
 from streamil_producer import publish
 
 from streamil.codec import decode
 from streamil.errors import SourceError, StreamMismatch, TopicMismatch
-from streamil.experiment import Experiment, Kafka
+from streamil.experiment import Experiment, Kafka, Stream
 from streamil.kafka import Message, TopicReader, TopicWriter, ensure_topic
 from streamil.local_kafka import LocalKafka
 from streamil.streams import open_stream
@@ -124,6 +129,24 @@ def test_the_rate_is_kept_by_the_clock(kafka_settings: Kafka, topic: str) -> Non
     assert abs(times[-1] - times[0] - 49 * 40) < 100 and np.median(np.diff(times)) == pytest.approx(40, abs=4)
 
 
+def test_a_terminal_shows_rate_and_delay(kafka_settings: Kafka, topic: str, tmp_path: Path) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text(an_experiment(kafka_settings, topic, rate=1e6, limit=None).model_dump_json(exclude_none=True))
+    terminal, end = pty.openpty()
+    with subprocess.Popen([sys.executable, "-m", "streamil", "produce", str(file), "--metrics", "127.0.0.1:0"],
+                          stdin=subprocess.DEVNULL, stdout=end, stderr=end) as process:
+        os.close(end)
+        said = b""
+        with contextlib.suppress(OSError):  # a terminal without a process is one
+            while piece := os.read(terminal, 10_000):
+                said += piece
+    os.close(terminal)
+    assert process.returncode == 0, said
+    said = re.sub(rb"\x1b\[[\d;?]*[a-zA-Z]", b"", said)
+    assert re.search(rb"[\d,]+ samples published [\d,]+ a second [\d:]+ \d\.\d s behind schedule", said), said
+    assert b"published 45312 samples in" in said
+
+
 def test_stop_ends_it_at_once_and_loses_nothing(kafka_settings: Kafka, topic: str) -> None:
     experiment = an_experiment(kafka_settings, topic, rate=100)
     stop = threading.Event()
@@ -158,9 +181,97 @@ def test_a_stop_while_the_broker_is_away_takes_three_seconds(installed_kafka: No
 
 def test_a_record_larger_than_the_topic_takes_names_the_way_out(kafka_settings: Kafka, topic: str) -> None:
     ensure_topic(kafka_settings, topic, max_message_bytes=20_000)
-    with pytest.raises(TopicMismatch, match="samples_per_record"):
+    with pytest.raises(TopicMismatch, match=r"20000 bytes.*samples 0 to 63 .*samples_per_record"):
         publish(an_experiment(kafka_settings, topic, source={"kind": "mnist"}, samples_per_record=64))
     assert everything(kafka_settings, topic) == []
+
+
+FEED = """
+import threading
+from pathlib import Path
+
+def numbers(file, silent_after=None):
+    for n in range(int(Path(file).read_text()), 1000):
+        if n == silent_after:
+            threading.Event().wait()
+        yield [float(n)], n % 2
+
+def breaks(file):
+    yield from list(numbers(file))[:5]
+    raise RuntimeError("unplugged")
+"""
+
+
+def a_live_experiment(kafka: Kafka, topic: str, folder: Path, function: str = "numbers", **options: Any) -> Experiment:
+    (folder / f"feed_{topic[-6:]}.py").write_text(FEED)
+    (folder / "next").write_text("0")
+    experiment = an_experiment(kafka, topic, samples_per_record=4, source={
+        "kind": "python", "callable": f"feed_{topic[-6:]}:{function}", "live": True,
+        "options": {"file": str(folder / "next"), **options}})
+    experiment._path = folder / "experiment.yaml"
+    return experiment
+
+
+def inputs(experiment: Experiment) -> list[float]:
+    """The inputs on the topic, after a look at their numbers."""
+    found: list[float] = []
+    for message in everything(experiment.kafka, experiment.topic):
+        assert int(message.headers["streamil-seq"]) == len(found)
+        x = decode(message.value).x
+        assert x is not None
+        found += x[:, 0].tolist()
+    return found
+
+
+def test_a_live_source_goes_on_with_its_numbering_and_says_what_is_lost(kafka_settings: Kafka, topic: str,
+                                                                        tmp_path: Path) -> None:
+    experiment, said = a_live_experiment(kafka_settings, topic, tmp_path), list[str]()
+    assert publish(experiment, limit=10, tell=said.append).samples == 10 and not said
+    (tmp_path / "next").write_text("100")
+    done = publish(experiment, limit=20, tell=said.append)
+    assert (done.samples, done.first) == (10, 10)
+    assert len(said) == 1 and "sample 10 is the next one" in said[0] and "lost" in said[0]
+    assert inputs(experiment) == [*range(10), *range(100, 110)]
+    assert publish(experiment, limit=20).samples == 0
+
+
+def test_a_live_source_that_is_silent_can_be_stopped_and_what_came_is_sent(kafka_settings: Kafka, topic: str,
+                                                                           tmp_path: Path) -> None:
+    experiment = a_live_experiment(kafka_settings, topic, tmp_path, silent_after=6)
+    ensure_topic(kafka_settings, topic)
+    stop = threading.Event()
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(publish(experiment, stop=stop)))
+    thread.start()
+    until(lambda: len(everything(kafka_settings, topic)) == 1)
+    stop.set()
+    thread.join(30)
+    assert results[0].samples == 6 and inputs(experiment) == [*range(6)]
+
+
+def test_a_live_source_that_fails_is_an_error(kafka_settings: Kafka, topic: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="failed after 5 samples: RuntimeError: unplugged"):
+        publish(a_live_experiment(kafka_settings, topic, tmp_path, "breaks"))
+
+
+def test_a_stream_that_never_ends_goes_on_as_others_do(kafka_settings: Kafka, topic: str) -> None:
+    source = {"kind": "river", "name": "synth.SEA"}
+    experiment = an_experiment(kafka_settings, topic, source=source, limit=None)
+    assert publish(experiment, limit=1001).samples == 1001
+    assert publish(experiment, limit=2000).first == 1001
+    assert_whole(an_experiment(kafka_settings, topic, source=source, limit=2000), 2000)
+
+
+def test_event_times_set_the_pace_where_the_stream_says_so(kafka_settings: Kafka, topic: str, tmp_path: Path,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stream, "paced_by_time", True, raising=False)
+    (tmp_path / "timed.csv").write_text("a,t,label\n1,0,x\n2,0.1,x\n3,0.1,y\n4,0.9,x\n5,1.0,y\n")
+    done = publish(an_experiment(kafka_settings, topic, samples_per_record=1, source={
+        "kind": "csv", "path": str(tmp_path / "timed.csv"), "label": "label", "time": "t"}))
+    messages = everything(kafka_settings, topic)
+    waits = np.diff([one.timestamp_ms for one in messages])
+    assert done.samples == 5 and waits[2] >= 500  # none is early; how late one may be is up to the machine
+    assert [decode(one.value).t for one in messages] == [0, 0.1, 0.1, 0.9, 1.0]
 
 
 def test_json_keeps_the_type_of_dense_inputs_in_a_header(kafka_settings: Kafka, topic: str) -> None:

@@ -1,4 +1,5 @@
 import io
+import json
 import tracemalloc
 
 import numpy as np
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pytest
 from codec_records import assert_equal, records
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streamil.codec import CodecError, cast, decode, encode
 from streamil.samples import Records
@@ -139,7 +141,15 @@ def compressed_claim(claim):
     return data[:place] + claim.to_bytes(8, "little") + data[place + 8:]
 
 
+def longer_lists(length):
+    data = encode(Records(y=["a"], x=np.zeros((1, 12_345), np.uint8)), "arrow")
+    return data.replace((12_345).to_bytes(4, "little"), length.to_bytes(4, "little"), 1)  # the schema comes first
+
+
 BOMBS = {
+    "lists longer than they are": lambda: longer_lists(1 << 30),
+    "columns of nulls without a buffer": lambda: stream(pa.record_batch(
+        {str(n): pa.nulls(60_000) for n in range(1_000)})),
     "compressed buffer claims a gigabyte": lambda: compressed_claim(1 << 30),
     "nulls without a buffer": lambda: stream(pa.record_batch({"a": pa.nulls(1 << 24)})),
     "one text for many rows": lambda: stream(pa.record_batch({"a": pa.DictionaryArray.from_arrays(
@@ -170,6 +180,42 @@ def test_small_records_do_not_fill_the_memory(bomb):
         assert pool.max_memory() - before < 64 << 20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("codec", ["arrow", "json"])
+def test_what_decode_refuses_as_too_large_is_not_encoded(codec):
+    width = 17_000  # 4,096 samples of it are 66 MiB
+    for sent in (Records(y=["a"] * 4096, x=np.zeros((4096, width), np.uint8)),
+                 Records(y=["a"] * 4096, columns={str(n): np.zeros(4096, np.int8) for n in range(1025)})):
+        with pytest.raises(CodecError) as caught:
+            encode(sent, codec)
+        assert caught.value.reason == "too-large"
+
+
+@given(sent=records())
+def test_arrow_records_are_what_arrows_own_writer_writes(sent):
+    data = encode(sent, "arrow")
+    with pa.ipc.open_stream(data) as reader:
+        assert stream(*reader) == data
+
+
+NUMBERS = st.integers(-2**70, 2**70) | st.integers(0, 255) | st.floats(allow_nan=False, allow_infinity=False)
+OTHERS = st.none() | st.booleans() | st.text(max_size=3) | st.just([1]) | st.just({})
+
+
+@given(x=st.lists(NUMBERS, min_size=1, max_size=6), other=st.none() | st.tuples(st.integers(0, 5), OTHERS))
+def test_numbers_of_a_json_record_are_read_as_numpy_reads_them(x, other):
+    """Whole numbers as int64 where all are and fit, otherwise float64; true is 1; anything else is rejected."""
+    if other is not None:
+        x[other[0] % len(x)] = other[1]
+    data = json.dumps({"x": x}).encode()
+    if any(value is None or isinstance(value, str | list | dict) for value in x):
+        assert reason_of(data) in ("not-finite", "bad-number", "wrong-shape")
+        return
+    got = decode(data).x
+    whole = all(isinstance(value, int) and -2**63 <= value < 2**63 for value in x)
+    assert got.dtype == (np.int64 if whole else np.float64)
+    assert got.tolist() == [[int(value) if whole else float(value) for value in x]]
 
 
 @pytest.mark.parametrize(("sent", "codec"), [

@@ -76,7 +76,7 @@ def test_a_list_column_of_an_arrow_stream_is_dense_and_keeps_its_type():
 def test_an_arrow_stream_that_claims_too_much_is_rejected():
     read = reading()
     assert reason(read, arrow(fraud=pa.nulls(70_000))) == "too-large"
-    with pytest.raises(CodecError, match="too-large: 65000 rows of 70 columns"):  # before they are Python's objects
+    with pytest.raises(CodecError, match="too-large: 65000 samples of 70 features"):  # before they are Python's objects
         read(arrow(**{f"n{n}": pa.nulls(65_000) for n in range(70)}))
     assert reason(read, arrow(fraud=[1], amount=[2])[:100]) == "arrow-damaged"
     assert reason(reading(codec="json"), arrow(fraud=[1], amount=[2])) == "not-json"
