@@ -60,7 +60,7 @@ def learner_class(name: str, folder: Path | None = None) -> type[Population]:
     Examples
     --------
     >>> learner_class("bp-sgd").Hyperparameters().learning_rate
-    0.01
+    0.03
     """
     prefix, colon, rest = str(name).partition(":")
     if colon and prefix == "river":

@@ -15,7 +15,7 @@ from streamil.learners.norms import squared_norm
 class BPAProxHyperparameters(RuleHyperparameters):
     """Hyperparameters of `bp-aprox`."""
 
-    alpha: float = Field(default=0.1, gt=0, description="Longest step.")
+    alpha: float = Field(default=0.3, gt=0, description="Longest step.")
 
 
 class BPAProx(Backprop):

@@ -14,8 +14,8 @@ from streamil.learners.norms import absolute_norm
 class BPObGDHyperparameters(RuleHyperparameters):
     """Hyperparameters of `bp-obgd`."""
 
-    alpha: float = Field(default=1.0, gt=0, description="Longest step.")
-    kappa: float = Field(default=2.0, gt=0, description="How far a step stays from where it could overshoot.")
+    alpha: float = Field(default=0.1, gt=0, description="Longest step.")
+    kappa: float = Field(default=0.03, gt=0, description="How far a step stays from where it could overshoot.")
 
 
 class BPObGD(Backprop):

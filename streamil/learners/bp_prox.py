@@ -13,7 +13,7 @@ from streamil.learners.proximal import Proximal, ProximalHyperparameters
 class BPProxHyperparameters(ProximalHyperparameters):
     """Hyperparameters of `bp-prox`."""
 
-    epsilon: float = Field(default=0.25, gt=0, description="Added to squared norms: an all-zero input divides by it.")
+    epsilon: float = Field(default=5.0, gt=0, description="Added to squared norms: an all-zero input divides by it.")
 
 
 class BPProx(Proximal, Backprop):

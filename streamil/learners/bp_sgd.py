@@ -13,7 +13,7 @@ from streamil.learners.hyperparameters import RuleHyperparameters
 class BPSGDHyperparameters(RuleHyperparameters):
     """Hyperparameters of `bp-sgd`."""
 
-    learning_rate: float = Field(default=0.01, gt=0, description="Step size of the explicit gradient step.")
+    learning_rate: float = Field(default=0.03, gt=0, description="Step size of the explicit gradient step.")
 
 
 class BPSGD(Backprop):

@@ -21,7 +21,7 @@ class ILProxAdamHyperparameters(AdamHyperparameters, ILProxHyperparameters):
     }
 
     alpha: float = Field(default=100.0, gt=0, description="Step size of the proximal step; enters the target alone.")
-    learning_rate: float = Field(default=3e-5, gt=0, description="Step size of Adam.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Step size of Adam.")
     preset: Literal["paper"] | None = Field(
         default=None, description="The authors' inference_steps, gamma_bottom and gamma_top, where not set."
     )

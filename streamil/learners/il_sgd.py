@@ -12,7 +12,7 @@ from streamil.learners.post_inference import PostInference, PostInferenceHyperpa
 class ILSGDHyperparameters(PostInferenceHyperparameters):
     """Hyperparameters of `il-sgd`."""
 
-    learning_rate: float = Field(default=0.01, gt=0, description="Step size of the local gradient step.")
+    learning_rate: float = Field(default=0.3, gt=0, description="Step size of the local gradient step.")
 
 
 class ILSGD(PostInference):

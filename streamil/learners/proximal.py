@@ -20,7 +20,7 @@ class ProximalHyperparameters(RuleHyperparameters):
     structural: ClassVar[tuple[str, ...]] = ("train_biases", "batch_rule")
 
     alpha: float = Field(default=1.0, gt=0, description="Step size of the proximal step; enters the target alone.")
-    epsilon: float = Field(default=0.25, ge=0, description="Added to squared norms.")
+    epsilon: float = Field(default=1.0, ge=0, description="Added to squared norms.")
     batch_rule: Literal["affine-projection", "nlms-mean"] = Field(
         default="affine-projection", description="Minimum-norm solution of the mini-batch, or the authors' mean."
     )
