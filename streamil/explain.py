@@ -11,7 +11,7 @@ import numpy as np
 from streamil.arms import ArmPlan, plan_arms, plan_comparisons
 from streamil.errors import SourceError
 from streamil.evaluation import allot
-from streamil.experiment import Experiment
+from streamil.experiment import Experiment, Regime
 from streamil.features import Featurizer
 from streamil.learners import create, learner_class
 from streamil.samples import Records
@@ -33,9 +33,10 @@ def explain(experiment: Experiment) -> Iterator[str]:
     plans = plan_arms(experiment)
     featurizer, seen = _look(experiment)
     stream = experiment.stream
-    regimes = ", ".join(regime.kind for regime in stream.regimes) or "source order"
+    regimes = ", ".join(map(_regime, stream.regimes)) or "source order"
     limit = "all samples" if stream.limit is None else f"{stream.limit:,} samples"
     rate = "as fast as the broker takes them" if stream.rate is None else f"{stream.rate:g} samples a second"
+    rate = "paced by event times" if stream.paced_by_time else rate
     yield f"{experiment.name}: {stream.source.kind}, {regimes}, {limit}"
     yield (f"topic {experiment.topic} at {experiment.kafka.bootstrap_servers}: {stream.samples_per_record} samples a "
            f"record as {stream.codec}, {rate}; stream {experiment.stream_hash}")
@@ -56,6 +57,11 @@ def explain(experiment: Experiment) -> Iterator[str]:
     river = " but river's" if any(plan.family == "river" for plan in plans) else ""
     yield f"memory of all arms{river}: {_bytes(total)}"
     yield from _comparisons(experiment, plans)
+
+
+def _regime(regime: Regime) -> str:
+    settings = [f"{key} {value}" for key, value in regime.model_dump(exclude={"kind"}, exclude_none=True).items()]
+    return regime.kind + (f" ({', '.join(settings)})" if settings else "")
 
 
 def _cost(experiment: Experiment, plan: ArmPlan, layers: list[int]) -> tuple[str, int]:

@@ -2,9 +2,11 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
+from matplotlib import image
 from pages import PAGES, ROOT, blocks, blocks_of_all, metric_rows, prose, run_block, table
 
 from streamil import run
@@ -13,13 +15,14 @@ from streamil.codec import REASONS, RECORD_LIMIT, decode
 from streamil.codec._arrow_guard import EXPANDED_LIMIT
 from streamil.codec._gather import SAMPLES_LIMIT
 from streamil.codec.json_format import CELLS_LIMIT, DEPTH_LIMIT
-from streamil.experiment import Experiment, load_experiment
+from streamil.experiment import Experiment, Regime, load_experiment
 from streamil.experiment_file import read_yaml
 from streamil.features import SLOTS
 from streamil.learners import ALGORITHMS, learner_class
 from streamil.learners.torch_arm import TorchHyperparameters
 from streamil.race import Race
 from streamil.streams import open_stream
+from streamil.streams.regimes import REGIMES
 from streamil.telemetry.metrics import RaceMetrics
 from streamil.telemetry.producer import ProducerMetrics
 
@@ -88,6 +91,25 @@ def test_the_page_of_an_algorithm_has_its_hyperparameters(algorithm, monkeypatch
     text = page.read_text(encoding="utf-8")
     assert algorithm == "torch" or all(f"## {part}" in text for part in ("Equation", "Defaults, and why", "Source"))
     assert blocks(page, "python"), "an example that runs"
+
+
+def test_every_regime_has_a_section_with_its_settings_and_a_picture(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    from experiment_file import rows_of
+    from regimes import PICTURES, draw
+
+    page = ROOT / "docs" / "regimes.md"
+    for model in get_args(get_args(Regime)[0]):
+        kind = get_args(model.model_fields["kind"].annotation)[0]
+        section = page.read_text(encoding="utf-8").partition(f"\n## {kind}\n")[2].partition("\n## ")[0]
+        assert f"](regimes/{kind}.png)" in section
+        settings = {name: field for name, field in model.model_fields.items() if name != "kind"}
+        if settings:
+            assert table(page, f"## {kind}\n\n{section.strip().partition('| key')[0]}".rstrip()) == rows_of(settings)
+        assert (ROOT / "docs" / "regimes" / f"{kind}.png").stat().st_size < 60_000
+    assert list(PICTURES) == list(REGIMES)
+    drawn = image.imread(draw("limited", tmp_path))
+    assert min(drawn.shape[:2]) > 200 and float(np.std(drawn)) > 0.05
 
 
 def test_every_reason_is_documented():
