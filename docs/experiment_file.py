@@ -22,7 +22,8 @@ and `arms` has a default; an unknown key is an error that names the nearest know
 what a file means. Relative paths are relative to the file. (This page is written by `python docs/experiment_file.py`.)
 
 How each source's samples become inputs, with examples: [features.md](features.md). A stream of your own in ten lines:
-[custom-streams.md](custom-streams.md). What stands on the topic: [wire-format.md](wire-format.md).
+[custom-streams.md](custom-streams.md). What stands on the topic: [wire-format.md](wire-format.md). What regimes do:
+[regimes.md](regimes.md).
 
 An arm's list-valued hyperparameter is a sweep: `alpha: [0.1, 1, 10]` with `seeds: 3` makes nine members. A list of
 batch sizes makes one arm each, named `arm@size`. Without `comparisons`, every IL arm is compared with every arm that
@@ -48,7 +49,7 @@ def _model(title: str, model: type[BaseModel], place: str) -> Iterator[str]:
 
 
 def _unions() -> Iterator[str]:
-    for title, models in (("Sources", get_args(get_args(Source)[0])), ("Regimes", (Regime,))):
+    for title, models in (("Sources", get_args(get_args(Source)[0])), ("Regimes", get_args(get_args(Regime)[0]))):
         yield f"## {title}\n"
         for model in models:
             kind = get_args(model.model_fields["kind"].annotation)[0]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+from streamil.demo_regimes import DEMO_REGIMES
 from streamil.errors import ExperimentError, LocalKafkaError, StreamilError
 from streamil.orphan import end_with_parent
 
@@ -41,13 +42,15 @@ Stay = Annotated[bool, typer.Option("--stay", help="keep page and metrics up aft
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="folder for the results")] = Path("streamil-demo"),
     samples: Annotated[int, typer.Option(min=100, max=60_000, metavar="N", help="samples to race over")] = 10_000,
+    regime: Annotated[str, typer.Option(metavar="NAME", help=f"how the stream is reshaped: {', '.join(DEMO_REGIMES)}")
+                      ] = "single-pass",
     stay: Stay = False,
     metrics: Metrics = "127.0.0.1:0",
 ) -> None:
     """Race IL-prox against backpropagation on MNIST, through a local Kafka: everything on this machine."""
     from streamil.demo import run_demo
 
-    run_demo(out, samples=samples, stay=stay, metrics=metrics or "127.0.0.1:0", stopping=stopping)
+    run_demo(out, samples=samples, regime=regime, stay=stay, metrics=metrics or "127.0.0.1:0", stopping=stopping)
 
 
 @app.command()

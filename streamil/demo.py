@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import IO
 
 from streamil import orphan
-from streamil.errors import StreamilError
+from streamil.demo_regimes import DEMO_REGIMES, SHORTER
+from streamil.errors import ExperimentError, StreamilError
 from streamil.experiment import Kafka
+from streamil.experiment_file import nearest
 from streamil.kafka import ensure_topic
 from streamil.local_kafka import LocalKafka
 from streamil.report.lines import result_lines
@@ -83,7 +85,7 @@ def children() -> Iterator[Callable[[str, list[str]], Child]]:
                 child.process.wait()
 
 
-def run_demo(out: Path, *, samples: int, stay: bool, metrics: str,
+def run_demo(out: Path, *, samples: int, regime: str, stay: bool, metrics: str,
              stopping: Callable[[], AbstractContextManager[threading.Event]]) -> None:
     """Run the whole demo; results go to `out`.
 
@@ -93,6 +95,8 @@ def run_demo(out: Path, *, samples: int, stay: bool, metrics: str,
         Folder for the results and the experiment file.
     samples
         How many to race over.
+    regime
+        Name of the regime that reshapes the stream, out of `DEMO_REGIMES`.
     stay
         Keep page and metrics up after the end.
     metrics
@@ -102,9 +106,12 @@ def run_demo(out: Path, *, samples: int, stay: bool, metrics: str,
 
     Raises
     ------
+    ExperimentError
+        When there is no such regime, or its stream is shorter than that.
     StreamilError
         What one of the processes said when it failed.
     """
+    text = demo_file(regime, samples)
     screen = console()
     out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -117,7 +124,6 @@ def run_demo(out: Path, *, samples: int, stay: bool, metrics: str,
             screen.print(f"{time.monotonic() - started:5.1f} s  {line}", soft_wrap=True)
 
         file = out / "experiment.yaml"
-        text = files("streamil").joinpath("demo.yaml").read_text()
         file.write_text(f"{text}kafka: {{bootstrap_servers: \"{kafka.reserve()}\"}}\n")
         start = stack.enter_context(children())
         consumer = start("consumer", [  # first, as torch takes as long to import as Kafka to start
@@ -146,6 +152,31 @@ def run_demo(out: Path, *, samples: int, stay: bool, metrics: str,
             print(f"page and metrics stay at {url}/ until Ctrl-C", flush=True)
             while not stop.wait(0.5):
                 consumer.require_no_failure()
+
+
+def demo_file(regime: str, samples: int) -> str:
+    """Return the demo's experiment file with a regime after the shuffle, still without Kafka's address.
+
+    Raises
+    ------
+    ExperimentError
+        When there is no such regime: names the nearest; when its stream has fewer samples than are wanted.
+
+    Examples
+    --------
+    >>> [line for line in demo_file("noisy-labels", 100).splitlines() if "regimes" in line]
+    ['  regimes: [{kind: single-pass}, {"kind": "noisy-labels", "rate": 0.2}]']
+    """
+    if regime not in DEMO_REGIMES:
+        raise ExperimentError(f"--regime: found {regime[:40]!r}{nearest(regime, DEMO_REGIMES)}; "
+                              f"allowed: {', '.join(DEMO_REGIMES)}")
+    text = files("streamil").joinpath("demo.yaml").read_text()
+    more = "".join(f", {json.dumps(settings)}" for settings in DEMO_REGIMES[regime])
+    text = text.replace("{kind: single-pass}", "{kind: single-pass}" + more)
+    if regime in SHORTER and samples > SHORTER[regime]:
+        raise ExperimentError(f"--samples: found {samples}; the demo's digits have {SHORTER[regime]} samples left "
+                              f"under {regime}")
+    return text
 
 
 def _address(consumer: Child, stop: threading.Event) -> str | None:

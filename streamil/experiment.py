@@ -14,7 +14,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from streamil.errors import ExperimentError, SourceError, TopicMismatch
@@ -159,7 +168,98 @@ class SinglePass(Model):
     kind: Literal["single-pass"]
 
 
-Regime = SinglePass
+class Correlated(Model):
+    """Runs of one class, as when a thing stays in view."""
+
+    kind: Literal["correlated"]
+    dwell: float = Field(ge=1, le=1_000_000, description="mean length of a run, in samples")
+
+
+class ClassIncremental(Model):
+    """A few classes at a time, one block after another."""
+
+    kind: Literal["class-incremental"]
+    classes_per_block: int = Field(ge=1, le=65_536, description="classes of a block, those that waited longest")
+    samples_per_block: int = Field(ge=1, le=1_000_000_000, description="samples of a block, all its classes together")
+
+
+class Drift(Model):
+    """Labels, features or the view change at known places."""
+
+    kind: Literal["drift"]
+    what: Literal["labels", "features", "rotation"] = Field(description="what changes")
+    how: Literal["abrupt", "gradual", "recurring"] = Field(
+        "abrupt", description="all at once; by a mixture of old and new; or back and forth between two concepts")
+    every: int = Field(ge=1, le=1_000_000_000, description="samples from one change to the next")
+    width: int | None = Field(None, ge=1, description=(
+        "samples over which a change happens, every at most; null: half of every if gradual, else at once"))
+
+    @field_validator("width")
+    @classmethod
+    def _width_fits(cls, width: int | None, rest: ValidationInfo) -> int | None:
+        if width is not None and rest.data.get("how") == "abrupt":
+            raise ValueError("an abrupt change has none; leave it out, or set how: gradual")
+        if width is not None and width > rest.data.get("every", width):
+            raise ValueError(f"at most every ({rest.data['every']}), or one change would begin within another")
+        return width
+
+    @property
+    def mixture(self) -> int:
+        """Samples around a change in which both concepts come."""
+        return self.width or (max(1, self.every // 2) if self.how == "gradual" else 0)
+
+
+class LongTail(Model):
+    """A few common classes and many rare ones."""
+
+    kind: Literal["long-tail"]
+    exponent: float = Field(ge=0, le=100, description="a class of rank r is r^-exponent as frequent as the first")
+
+
+class NoisySenses(Model):
+    """Gaussian noise on all numbers."""
+
+    kind: Literal["noisy-senses"]
+    sigma: float = Field(ge=0, le=1000, description=(
+        "deviation of the noise: of uint8 inputs as a share of 255, of others in deviations of the input itself"))
+
+
+class NoisyLabels(Model):
+    """Some labels are wrong."""
+
+    kind: Literal["noisy-labels"]
+    rate: float = Field(ge=0, le=1, description="share of labels that are replaced by another class's")
+
+
+class SparseLabels(Model):
+    """A label now and then."""
+
+    kind: Literal["sparse-labels"]
+    keep: float = Field(ge=0, le=1, description="share of labels that are kept")
+
+
+class Limited(Model):
+    """The first samples, again and again."""
+
+    kind: Literal["limited"]
+    samples: int = Field(ge=1, le=1_000_000_000, description="samples to take")
+    repeats: int = Field(ge=1, le=1_000_000, description="passes through them; each after the first is shuffled anew")
+
+
+class Bursty(Model):
+    """Event times that come in bursts; the producer keeps to them."""
+
+    kind: Literal["bursty"]
+    rate: float = Field(gt=0, le=1_000_000_000, description="samples per second, on average")
+    burst: int = Field(ge=1, le=1_000_000, description="samples of a burst; 1: a Poisson process")
+
+
+Regime = Annotated[
+    SinglePass | Correlated | ClassIncremental | Drift | LongTail | NoisySenses | NoisyLabels | SparseLabels | Limited
+    | Bursty, Field(discriminator="kind"),
+]
+REORDERING = frozenset({"single-pass", "correlated", "class-incremental", "limited", "bursty"})
+"""Regimes that move samples or stamp their times; none may follow one that stamped them."""
 
 
 class Stream(Model):
@@ -170,7 +270,8 @@ class Stream(Model):
     seed: int = Field(0, ge=0, lt=2**63, description="of the regimes' random choices")
     classes: tuple[str, ...] | None = Field(None, description="a fixed list closes the set; null: met as they come")
     label_map: dict[str, str] = Field(default_factory=dict, description="renames labels")
-    regimes: tuple[Regime, ...] = Field((), description="reshaping of the source, in order; none: source order")
+    regimes: tuple[Regime, ...] = Field(
+        (), max_length=32, description="reshaping of the source, in order; none: source order")
     topic: str | None = Field(None, description="topic of the samples; null: the experiment's name")
     samples_per_record: int = Field(8, ge=1, le=4096)
     codec: Literal["arrow", "json"] = Field("arrow", description="form of the records")
@@ -194,6 +295,24 @@ class Stream(Model):
         if isinstance(renamed, Mapping):
             return {label_text(old): label_text(new) for old, new in renamed.items()}
         return renamed
+
+    @model_validator(mode="after")
+    def _times_fit(self) -> Self:
+        kinds = [regime.kind for regime in self.regimes]
+        after = kinds[kinds.index("bursty") + 1:] if self.paced_by_time else []
+        moving = next((kind for kind in after if kind in REORDERING), None)
+        if moving is not None:
+            raise PydanticCustomError("order", "{message}", {"place": ("stream", "regimes"), "message":
+                f"bursty stamps the times of samples as they stand, and {moving} comes after it: put bursty last"})
+        if self.paced_by_time and self.rate is not None:
+            raise PydanticCustomError("order", "{message}", {"place": ("stream", "rate"), "message":
+                "the regime bursty has a rate of its own: leave stream.rate out"})
+        return self
+
+    @property
+    def paced_by_time(self) -> bool:
+        """Whether event times say when samples are due, in seconds after the stream's first one, which is at 0."""
+        return any(regime.kind == "bursty" for regime in self.regimes)
 
 
 class Network(Model):

@@ -9,7 +9,7 @@ import numpy as np
 from streamil.arms import ArmPlan, plan_arms, plan_comparisons
 from streamil.errors import SourceError
 from streamil.evaluation import allot
-from streamil.experiment import Experiment, TopicSource
+from streamil.experiment import Experiment, Regime, TopicSource
 from streamil.features import Featurizer
 from streamil.learners import learner_class
 from streamil.learners.hyperparameters import read_members
@@ -39,14 +39,14 @@ def explain(experiment: Experiment) -> Iterator[str]:
         yield from look.lines
         yield from _meaning(experiment, plans, look.featurizer, look.samples)
         return
-    featurizer, seen = _look(experiment)
-    regimes = ", ".join(regime.kind for regime in stream.regimes) or "source order"
+    regimes = ", ".join(map(_regime, stream.regimes)) or "source order"
     limit = "all samples" if stream.limit is None else f"{stream.limit:,} samples"
     rate = "as fast as the broker takes them" if stream.rate is None else f"{stream.rate:g} samples a second"
+    rate = "paced by event times" if stream.paced_by_time else rate
     yield f"{experiment.name}: {stream.source.kind}, {regimes}, {limit}"
     yield (f"topic {experiment.topic} at {experiment.kafka.bootstrap_servers}: {stream.samples_per_record} samples a "
            f"record as {stream.codec}, {rate}; stream {experiment.stream_hash}")
-    yield from _meaning(experiment, plans, featurizer, seen)
+    yield from _meaning(experiment, plans, *_look(experiment))
 
 
 def _meaning(experiment: Experiment, plans: list[ArmPlan], featurizer: Featurizer, seen: int) -> Iterator[str]:
@@ -74,6 +74,11 @@ def _meaning(experiment: Experiment, plans: list[ArmPlan], featurizer: Featurize
     river = " but river's" if any(plan.family == "river" for plan in plans) else ""
     yield f"memory of all arms{river}: {_bytes(total)}"
     yield from _comparisons(experiment, plans)
+
+
+def _regime(regime: Regime) -> str:
+    settings = [f"{key} {value}" for key, value in regime.model_dump(exclude={"kind"}, exclude_none=True).items()]
+    return regime.kind + (f" ({', '.join(settings)})" if settings else "")
 
 
 def _cost(experiment: Experiment, plan: ArmPlan, layers: list[int]) -> tuple[str, int]:

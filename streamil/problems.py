@@ -31,7 +31,7 @@ def problems(error: ValidationError, model: type[BaseModel], data: Any, lines: L
         else:
             message = str(context.get("message") or entry["msg"]).removeprefix("Value error, ")
             message = message[:1].lower() + message[1:]
-            if entry["type"] not in ("missing", "unknown_arm"):
+            if entry["type"] != "missing" and "place" not in context:
                 message += f"; found {_short(entry['input'])}"
         line = lines and next((lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), None)
         told.setdefault(key, f"{f'line {line}: ' if line else ''}{key}: {message}")

@@ -12,7 +12,7 @@ from streamil.streams import chunks, idx
 from streamil.streams.npz import npz
 from streamil.streams.parquet import parquet
 from streamil.streams.python_source import python_source
-from streamil.streams.regimes import REGIMES
+from streamil.streams.regimes import reshape
 from streamil.streams.river_source import river_source
 from streamil.streams.source import Opened
 from streamil.streams.table import csv_header, csv_table
@@ -33,12 +33,10 @@ class OpenStream(Iterator[Records]):
         source = open_source(stream.source, folder, stream.seed)
         self.live = source.live
         self.skipped = source.skipped
-        samples = source.chunks
-        for regime in stream.regimes:
-            if not source.finite:
-                raise SourceError(f"{stream.source.kind}: regime {regime.kind} needs a source that ends; this one goes "
-                                  "on for ever: leave the regime out")
-            samples = REGIMES[regime.kind](samples, stream.seed)
+        try:
+            samples = reshape(source.chunks, stream.regimes, stream.seed, finite=source.finite)
+        except SourceError as error:
+            raise SourceError(f"{stream.source.kind}: {error}") from None
         self._chunks = chunks.limit(chunks.cut(samples, chunks.CHUNK), stream.limit)
 
     def __next__(self) -> Records:

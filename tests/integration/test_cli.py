@@ -125,6 +125,19 @@ def test_check_says_what_the_file_means(tmp_path: Path) -> None:
         assert text in shown, shown
 
 
+def test_check_names_the_regimes_and_looks_at_what_they_leave(tmp_path: Path) -> None:
+    drift = {"kind": "drift", "what": "features", "how": "recurring", "every": 100, "width": 10}
+    bursty = {"kind": "bursty", "rate": 20, "burst": 5}
+    shown = streamil("check", written(tmp_path, stream={"regimes": [{"kind": "single-pass"}, drift, bursty]})).stdout
+    for text in ("elec, single-pass, drift (what features, how recurring, every 100, width 10), bursty (rate 20.0, burst 5), "
+                 "all samples", "paced by event times", "inputs: 6: ", "classes: "):
+        assert text in shown, shown
+    shown = streamil("check", written(tmp_path, stream={"regimes": [{"kind": "sparse-labels", "keep": 0}]})).stdout
+    assert "classes:  (met in the first 256 samples; more may come)" in shown
+    one_line(streamil("check", written(tmp_path, stream={"regimes": [drift | {"what": "rotation"}]})), 1,
+             "drift: what: rotation turns square images, and 6 named features are none")
+
+
 def test_run_ends_within_three_seconds_and_keeps_what_it_has(tmp_path: Path) -> None:
     slow = {"il": {"algorithm": "il-prox", "seeds": 8}}
     with running("run", written(tmp_path, arms=slow, stream={"source": {"kind": "mnist"}}), "--out", tmp_path) as one:

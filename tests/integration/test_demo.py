@@ -15,6 +15,7 @@ import pytest
 from matplotlib import image
 from processes import Running, alive, quick, running, streamil, until, words
 
+from streamil.demo_regimes import DEMO_REGIMES
 from streamil.direct import run
 from streamil.experiment import load_experiment
 
@@ -51,6 +52,25 @@ def test_the_demo_races_and_leaves_its_results(tmp_path: Path) -> None:
     for text in (*ARMS, "il-prox@1 against bp-sgd@1", f"results in {tmp_path}/"):
         assert text in done.stdout, done.stdout
     assert run(load_experiment(tmp_path / "experiment.yaml"), limit=600) == summary
+
+
+@pytest.mark.parametrize(("arguments", "text"), [
+    (["--regime", "corelated"], "--regime: found 'corelated' (nearest known: correlated); allowed: single-pass, "),
+    (["--regime", "long-tail", "--samples", "60000"], "--samples: found 60000; the demo's digits have 19749 samples left")])
+def test_a_regime_that_the_demo_cannot_show_is_one_line(tmp_path: Path, arguments: list[str], text: str) -> None:
+    done = streamil("demo", *arguments, "--out", tmp_path / "out")
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {text}") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in DEMO_REGIMES if name != "single-pass"])
+def test_the_demo_shows_each_regime(tmp_path: Path, name: str) -> None:
+    done = streamil("demo", "--samples", 400, "--regime", name, "--out", tmp_path, timeout=150)
+    assert done.returncode == 0, done.stderr
+    file = load_experiment(tmp_path / "experiment.yaml")
+    assert [regime.kind for regime in file.stream.regimes] == ["single-pass", name]
+    assert run(file, limit=400) == json.loads((tmp_path / "summary.json").read_text())
 
 
 def test_ctrl_c_ends_everything_within_three_seconds(tmp_path: Path) -> None:

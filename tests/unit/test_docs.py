@@ -2,9 +2,11 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
+from matplotlib import image
 from pages import (
     PAGES,
     PARTS,
@@ -24,13 +26,14 @@ from streamil.codec import REASONS, RECORD_LIMIT, decode
 from streamil.codec._arrow_guard import EXPANDED_LIMIT
 from streamil.codec._gather import CELLS_LIMIT, SAMPLES_LIMIT
 from streamil.codec.json_format import DEPTH_LIMIT
-from streamil.experiment import Experiment, load_experiment
+from streamil.experiment import Experiment, Regime, load_experiment
 from streamil.experiment_file import read_yaml
 from streamil.features import SLOTS
 from streamil.learners import ALGORITHMS, learner_class
 from streamil.learners.torch_arm import TorchHyperparameters
 from streamil.race import Race
 from streamil.streams import open_stream
+from streamil.streams.regimes import REGIMES
 from streamil.telemetry.metrics import RaceMetrics
 from streamil.telemetry.producer import ProducerMetrics
 
@@ -98,6 +101,25 @@ def test_the_page_of_an_algorithm_has_its_hyperparameters(algorithm, monkeypatch
     model = TorchHyperparameters if algorithm == "torch" else learner_class(algorithm).Hyperparameters
     page = ROOT / "docs" / "algorithms" / f"{algorithm}.md"
     assert_page_of_an_algorithm(page, rows_of(model.model_fields), () if algorithm == "torch" else PARTS)
+
+
+def test_every_regime_has_a_section_with_its_settings_and_a_picture(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    from experiment_file import rows_of
+    from regimes import PICTURES, draw
+
+    page = ROOT / "docs" / "regimes.md"
+    for model in get_args(get_args(Regime)[0]):
+        kind = get_args(model.model_fields["kind"].annotation)[0]
+        section = page.read_text(encoding="utf-8").partition(f"\n## {kind}\n")[2].partition("\n## ")[0]
+        assert f"](regimes/{kind}.png)" in section
+        settings = {name: field for name, field in model.model_fields.items() if name != "kind"}
+        if settings:
+            assert table(page, f"## {kind}\n\n{section.strip().partition('| key')[0]}".rstrip()) == rows_of(settings)
+        assert (ROOT / "docs" / "regimes" / f"{kind}.png").stat().st_size < 60_000
+    assert list(PICTURES) == list(REGIMES)
+    drawn = image.imread(draw("limited", tmp_path))
+    assert min(drawn.shape[:2]) > 200 and float(np.std(drawn)) > 0.05
 
 
 def test_every_reason_is_documented():

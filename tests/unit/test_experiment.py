@@ -14,6 +14,7 @@ arms:
   il: {algorithm: il-prox, alpha: [0.1, 1e-3], batch_size: [1, 8]}
   bp: {algorithm: bp-sgd}
 """
+REGIMES = "stream:\n  source: {kind: mnist}\n  regimes: [%s]\narms: {a: {algorithm: x}}\n"
 
 
 def load(tmp_path: Path, text: str) -> Experiment:
@@ -67,6 +68,17 @@ def test_every_problem_is_told_with_line_key_found_and_nearest(tmp_path):
      "line 3: comparisons.0: found arm 'bb', which does not exist"),
     ("stream: {source: {kind: mnist}, classes: [1.5]}\narms: {a: {algorithm: x}}\n", "line 1: stream.classes: label 1.5"),
     ("stream: {source: {kind: mnist}}\narms: {a: {algorithm: x}}\nservice: {metrics: here}\n", "service.metrics: host:port"),
+    (REGIMES % "{kind: corelated, dwell: 3}", "line 3: stream.regimes.0.kind: found 'corelated' (nearest known: correlated); allowed: single-pass, "),
+    (REGIMES % "{kind: correlated, dwel: 3, dwell: 3}", "line 3: stream.regimes.0.dwel: unknown key (nearest known: dwell)"),
+    (REGIMES % "{kind: correlated}", "line 3: stream.regimes.0.dwell: field required"),
+    (REGIMES % "{kind: single-pass}, {kind: sparse-labels, keep: .nan}", "line 3: stream.regimes.1.keep: input should be"),
+    (REGIMES % "{kind: drift, what: rotation, every: 9, width: 3}", "line 3: stream.regimes.0.width: an abrupt change has none"),
+    (REGIMES % "{kind: drift, what: labels, how: gradual, every: 9, width: 10}", "line 3: stream.regimes.0.width: at most every (9)"),
+    (REGIMES % "{kind: bursty, rate: 9, burst: 2}, {kind: limited, samples: 5, repeats: 2}",
+     "line 3: stream.regimes: bursty stamps the times of samples as they stand, and limited comes after it: put bursty last"),
+    (REGIMES.replace("regimes", "rate: 5\n  regimes") % "{kind: bursty, rate: 9, burst: 2}",
+     "line 3: stream.rate: the regime bursty has a rate of its own: leave stream.rate out"),
+    (REGIMES % ", ".join(["{kind: single-pass}"] * 33), "line 3: stream.regimes: tuple should have at most 32 items"),
 ])
 def test_a_bad_file_is_one_clear_error(tmp_path, text, tells):
     assert tells in problems(tmp_path, text)[0]
@@ -87,6 +99,16 @@ def test_the_stream_hash_follows_what_is_on_the_topic_alone(tmp_path):
     assert load(tmp_path, GOOD.replace("name: small", "name: other")).stream_hash == same
     assert load(tmp_path, GOOD.replace("stream:\n", "stream:\n  limit: 3\n  samples_per_record: 1\n")).stream_hash == same
     assert load(tmp_path, GOOD.replace("stream:\n", "stream:\n  seed: 3\n")).stream_hash != same
+    hashes = [load(tmp_path, REGIMES % listed).stream_hash for listed in (
+        "", "{kind: sparse-labels, keep: 0.5}", "{kind: sparse-labels, keep: 0.6}", "{kind: noisy-labels, rate: 0.5}",
+        "{kind: sparse-labels, keep: 0.5}, {kind: noisy-labels, rate: 0.5}",
+        "{kind: noisy-labels, rate: 0.5}, {kind: sparse-labels, keep: 0.5}")]
+    assert len(set(hashes)) == 6
+
+
+def test_a_stream_is_paced_by_time_where_a_regime_stamps_times(tmp_path):
+    assert not load(tmp_path, GOOD).stream.paced_by_time
+    assert load(tmp_path, REGIMES % "{kind: bursty, rate: 9, burst: 2}, {kind: sparse-labels, keep: 1}").stream.paced_by_time
 
 
 @pytest.mark.parametrize("name", ["a b", "a/b", "é", "..", "x" * 240, "a\nb"])
