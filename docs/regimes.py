@@ -181,6 +181,26 @@ def _bursty(figure: Figure) -> None:
     axes.tick_params(labelsize=8)
 
 
+def _delayed_labels(figure: Figure) -> None:
+    made = Stream.model_validate({"source": MNIST, "seed": 1, "limit": 400, "regimes": [
+        {"kind": "single-pass"}, {"kind": "delayed-labels", "samples": 100, "together": 8}]})
+    axes, at = figure.subplots(), 0
+    for records in open_stream(made, Path()):
+        if records.late:
+            rows = [int(name) for name in records.ids]
+            axes.hlines(rows, rows, at, color=GREY, linewidth=0.6)
+            axes.scatter([at] * len(rows), rows, s=3, color=RED, zorder=3)
+        else:
+            axes.scatter(range(at, at + len(records)), range(at, at + len(records)), s=3, color="#1b9e77", zorder=3)
+            at += len(records)
+    axes.set(xlim=(0, 400), ylim=(0, 400))
+    axes.set_xlabel("samples that have come", fontsize=8)
+    axes.set_ylabel("sample", fontsize=8)
+    title = "delayed-labels, 100 samples, 8 together. Green: a sample comes; red: its label"
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.tick_params(labelsize=8)
+
+
 def _digit(axes: Axes, image: Any) -> None:
     axes.imshow(image.reshape(28, 28), cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
@@ -196,7 +216,7 @@ PICTURES: Mapping[str, tuple[float, Callable[[Figure], None]]] = {
     "single-pass": (1.9, _single_pass), "correlated": (3, _correlated), "class-incremental": (3, _class_incremental),
     "drift": (6.2, _drift), "long-tail": (2.4, _long_tail), "noisy-senses": (3, _noisy_senses),
     "noisy-labels": (1.9, _noisy_labels), "sparse-labels": (1.9, _sparse_labels), "limited": (2.4, _limited),
-    "bursty": (2.6, _bursty),
+    "bursty": (2.6, _bursty), "delayed-labels": (2.6, _delayed_labels),
 }
 """Name of a regime -> height of its picture in inches, and what draws it."""
 

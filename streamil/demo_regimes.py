@@ -16,6 +16,7 @@ DEMO_REGIMES: Mapping[str, list[dict[str, Any]]] = {
     "sparse-labels": [{"kind": "sparse-labels", "keep": 0.1}],
     "limited": [{"kind": "limited", "samples": 1000, "repeats": 60}],
     "bursty": [{"kind": "bursty", "rate": 1000, "burst": 200}],
+    "delayed-labels": [{"kind": "delayed-labels", "samples": 200}],
 }
 SHORTER: Mapping[str, int] = {"long-tail": 19_749}
 """Regimes that leave samples out, and what is left of the demo's 60,000."""

@@ -238,6 +238,21 @@ class SparseLabels(Model):
     keep: float = Field(ge=0, le=1, description="share of labels that are kept")
 
 
+class DelayedLabels(Model):
+    """Labels that come later, each by a record of its own."""
+
+    kind: Literal["delayed-labels"]
+    samples: int | None = Field(None, ge=1, le=10_000_000, description="further samples that come before a label")
+    seconds: float | None = Field(None, gt=0, le=1e9, description="event time that passes before a label")
+    together: int = Field(8, ge=1, le=4096, description="due labels come before every so many samples, in one record")
+
+    @model_validator(mode="after")
+    def _one_delay(self) -> Self:
+        if (self.samples is None) == (self.seconds is None):
+            raise ValueError("samples or seconds: one of the two says how long a label takes")
+        return self
+
+
 class Limited(Model):
     """The first samples, again and again."""
 
@@ -256,7 +271,7 @@ class Bursty(Model):
 
 Regime = Annotated[
     SinglePass | Correlated | ClassIncremental | Drift | LongTail | NoisySenses | NoisyLabels | SparseLabels | Limited
-    | Bursty, Field(discriminator="kind"),
+    | Bursty | DelayedLabels, Field(discriminator="kind"),
 ]
 REORDERING = frozenset({"single-pass", "correlated", "class-incremental", "limited", "bursty"})
 """Regimes that move samples or stamp their times; none may follow one that stamped them."""
@@ -304,6 +319,9 @@ class Stream(Model):
         if moving is not None:
             raise PydanticCustomError("order", "{message}", {"place": ("stream", "regimes"), "message":
                 f"bursty stamps the times of samples as they stand, and {moving} comes after it: put bursty last"})
+        if "delayed-labels" in kinds[:-1]:
+            raise PydanticCustomError("order", "{message}", {"place": ("stream", "regimes"), "message":
+                "delayed-labels parts samples from their labels, so no regime can follow: put it last"})
         if self.paced_by_time and self.rate is not None:
             raise PydanticCustomError("order", "{message}", {"place": ("stream", "rate"), "message":
                 "the regime bursty has a rate of its own: leave stream.rate out"})

@@ -361,6 +361,18 @@ def test_late_labels_are_joined_once_and_repeats_of_them_skipped(kafka_settings:
         assert two.result == summary(race)
 
 
+@pytest.mark.parametrize("codec", ["arrow", "json"])
+def test_delayed_labels_give_the_numbers_of_run_and_a_producer_goes_on_between_them(
+        kafka_settings: Kafka, topic: str, codec: str) -> None:
+    experiment = an_experiment(kafka_settings, topic, ARMS, codec=codec, regimes=[
+        {"kind": "delayed-labels", "samples": 30, "together": 12}])
+    for limit in (50, 53, 120, 200):  # each call reads back where the one before ended
+        publish(experiment, limit=limit)
+    result = consume(experiment, until=200)
+    assert result == run(experiment)
+    assert 150 < result["arms"]["bp-sgd@1"]["members"][0]["samples"] < 170
+
+
 def test_missing_late_labels_end_the_consumer(kafka_settings: Kafka, topic: str) -> None:
     experiment = an_experiment(kafka_settings, topic)
     late = Records(y=["1"] * 4, ids=list("abcd"))

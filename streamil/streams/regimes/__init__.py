@@ -20,6 +20,7 @@ from streamil.streams.chunks import CHUNK, cut, pack
 from streamil.streams.regimes.bursty import bursty
 from streamil.streams.regimes.class_incremental import class_incremental
 from streamil.streams.regimes.correlated import correlated
+from streamil.streams.regimes.delayed_labels import delayed_labels
 from streamil.streams.regimes.drift import drift
 from streamil.streams.regimes.limited import limited
 from streamil.streams.regimes.long_tail import long_tail
@@ -31,7 +32,7 @@ from streamil.streams.regimes.sparse_labels import sparse_labels
 REGIMES: Mapping[str, Callable[[Iterator[Records], Any, np.random.Generator], Iterator[Records]]] = {
     "single-pass": single_pass, "correlated": correlated, "class-incremental": class_incremental, "drift": drift,
     "long-tail": long_tail, "noisy-senses": noisy_senses, "noisy-labels": noisy_labels, "sparse-labels": sparse_labels,
-    "limited": limited, "bursty": bursty,
+    "limited": limited, "bursty": bursty, "delayed-labels": delayed_labels,
 }
 NEED_AN_END = frozenset({"single-pass"})
 """Regimes that hold the whole source; all others work on sources that go on for ever."""
