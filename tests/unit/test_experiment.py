@@ -84,6 +84,11 @@ def test_a_bad_file_is_one_clear_error(tmp_path, text, tells):
     assert tells in problems(tmp_path, text)[0]
 
 
+def test_what_a_model_says_of_several_keys_is_told_without_their_values(tmp_path):
+    told = problems(tmp_path, REGIMES % "{kind: bursty, rate: 9, burst: 2}, {kind: single-pass}")
+    assert told[0].endswith("put bursty last")
+
+
 def test_yaml_is_1_2(tmp_path):
     experiment = load(tmp_path, GOOD + "verdict: {alpha: 1e-2}\n" + "kafka: {bootstrap_servers: no}\n")
     assert (experiment.verdict.alpha, experiment.kafka.bootstrap_servers) == (0.01, "no")

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
+from streamil.demo import demo_file
 from streamil.demo_regimes import DEMO_REGIMES, SHORTER
 from streamil.errors import SourceError
-from streamil.experiment import Stream
+from streamil.experiment import Stream, load_experiment
 from streamil.samples import Records
 from streamil.streams import open_stream
 from streamil.streams.chunks import CHUNK, join, size_in_memory
@@ -66,7 +67,7 @@ def same(one, other):
 
 SETTINGS = {
     "single-pass": st.just({}),
-    "correlated": st.fixed_dictionaries({"dwell": st.sampled_from([1, 1.5, 4])}),
+    "correlated": st.fixed_dictionaries({"dwell": st.sampled_from([1, 2.5, 30])}),
     "class-incremental": st.fixed_dictionaries(
         {"classes_per_block": st.integers(1, 4), "samples_per_block": st.sampled_from([1, 7, 100, 1000])}),
     "drift": st.sampled_from([
@@ -82,7 +83,7 @@ SETTINGS = {
 
 @st.composite
 def sources(draw):
-    count = draw(st.integers(1, 800))
+    count = draw(st.sampled_from([1, 5, 256, 700, 1200]))
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
     labels = [[None, "a", "b", "c", "d"][one] for one in rng.integers(draw(st.integers(0, 4)), 5, count)]
     more = {"segment": rng.integers(0, 3, count)} if draw(st.booleans()) else {}
@@ -104,12 +105,21 @@ def listed_regimes(draw):
 
 
 @settings(max_examples=150)
-@given(sources(), listed_regimes(), st.lists(st.integers(1, 799), max_size=30), st.integers(0, 5))
+@given(sources(), listed_regimes(), st.lists(st.integers(1, 1199), min_size=1, max_size=30), st.integers(0, 5))
 def test_the_stream_does_not_depend_on_the_chunks_of_the_source(source, listed, cuts, seed):
     whole = reshaped(source, *listed, seed=seed)
     cut = reshaped(source, *listed, seed=seed, cuts=[cut for cut in cuts if cut < len(source)])
     assert same(whole, cut)
     assert same(whole, reshaped(source, *listed, seed=seed))
+
+
+@pytest.mark.parametrize("kind", ["correlated", "class-incremental"])  # which would, if the chunks came as they are
+def test_what_is_drawn_ahead_does_not_depend_on_the_chunks_of_the_source(kind):
+    listed = {"kind": kind} | LAZY[kind][0]
+    source = labelled(5000, (1, 2, 3))
+    whole = reshaped(source, listed)
+    for size in (1, 100, 300, 2000):
+        assert same(whole, reshaped(source, listed, cuts=range(size, 5000, size)))
 
 
 def test_every_regime_is_in_these_tests_and_in_the_demo():
@@ -393,6 +403,13 @@ def test_dense_features_change_their_places(dtype):
     assert all(one != other for concept in (0, 1) for one, other in zip(found[concept], found[concept + 1], strict=True))
 
 
+def test_a_mixture_of_concepts_leaves_samples_in_their_order():
+    x = np.arange(6000).reshape(1000, 6)
+    after = reshaped(Records(y=["a"] * 1000, x=x), drift(what="features", how="gradual", every=100, width=100))
+    assert np.array_equal(np.sort(after.x, axis=1), x)
+    assert 0.3 < np.mean((after.x[1:] % 6 != after.x[:-1] % 6).any(axis=1)) < 0.7  # back and forth all the time
+
+
 def test_named_numbers_change_their_places_and_categories_stay():
     rng = np.random.default_rng(0)
     columns = {"a": [f"{one}" for one in rng.random(900)], "b": rng.integers(0, 99, 900),
@@ -588,6 +605,13 @@ def test_stamps_move_with_their_samples():
 
 
 # -- the demo's
+
+@pytest.mark.parametrize("name", DEMO_REGIMES)
+def test_the_file_of_the_demo_is_an_experiment_with_that_regime(tmp_path, name):
+    (tmp_path / "demo.yaml").write_text(demo_file(name, 100))
+    kinds = [regime.kind for regime in load_experiment(tmp_path / "demo.yaml").stream.regimes]
+    assert kinds == list(dict.fromkeys(["single-pass", name]))
+
 
 @pytest.mark.parametrize("name", ["class-incremental", "long-tail", "limited"])
 def test_the_demos_digits_last_as_long_as_it_says(name):
