@@ -75,7 +75,7 @@ def publish(experiment: Experiment, *, limit: int | None = None,
     stream = experiment.stream.model_copy(update={"limit": None})
     started = time.monotonic()
     stream_hash = experiment.stream_hash
-    pace = Pace(stream.rate, by_time=getattr(stream, "paced_by_time", False))
+    pace = Pace(stream.rate, by_time=stream.paced_by_time)
 
     with TopicWriter(experiment.kafka, experiment.topic) as writer:
         ends: deque[int] = deque()  # samples published after each record that the broker has not acknowledged yet

@@ -100,6 +100,24 @@ def test_what_is_left_after_any_position_is_what_was_not_sent(count, size):
     assert names == [(entry.late, name) for entry in entries[count:] for name in entry.ids or ()]
 
 
+def test_a_source_without_an_end_is_read_no_further_than_is_handed_out():
+    drawn = 0
+
+    def endless() -> Iterator[Records]:
+        nonlocal drawn
+        while True:
+            drawn += 100
+            yield source(100)
+
+    entries = reshape(endless(), [DelayedLabels(kind="delayed-labels", samples=50)], 1, finite=False)
+    given_out = labels = 0
+    while given_out < 3000:
+        entry = next(entries)
+        labels, given_out = (labels + len(entry), given_out) if entry.late else (labels, given_out + len(entry))
+        assert drawn - given_out <= 256 + 100
+    assert labels > 2000
+
+
 def test_the_regime_is_the_last_and_has_one_delay():
     with pytest.raises(ValueError, match="put it last"):
         Stream.model_validate({"source": {"kind": "elec"}, "regimes": [

@@ -124,7 +124,7 @@ def test_what_is_drawn_ahead_does_not_depend_on_the_chunks_of_the_source(kind):
 
 def test_every_regime_is_in_these_tests_and_in_the_demo():
     assert list(REGIMES) == list(DEMO_REGIMES)
-    assert set(REGIMES) == {*SETTINGS, "bursty"}
+    assert set(REGIMES) == {*SETTINGS, "bursty", "delayed-labels"}  # the last one in test_delayed_labels.py
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SETTINGS if kind != "bursty"])
@@ -195,7 +195,7 @@ class Endless:
 
 
 def test_all_but_those_that_need_an_end_are_lazy():
-    assert {*LAZY, *NEED_AN_END} == set(REGIMES)
+    assert {*LAZY, *NEED_AN_END, "delayed-labels"} == set(REGIMES)
 
 
 @pytest.mark.parametrize("kind", LAZY)
