@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -14,8 +15,10 @@ from streamil.evaluation import allot
 from streamil.experiment import Experiment
 from streamil.features import Featurizer
 from streamil.learners import create, learner_class
-from streamil.samples import Records
+from streamil.samples import Records, Rejected
 from streamil.streams import open_stream
+from streamil.streams.source import Skipped
+from streamil.suspects import suspects
 
 FLOAT_BYTES = 4
 LOOK_AHEAD = 256
@@ -31,7 +34,8 @@ def explain(experiment: Experiment) -> Iterator[str]:
         What is wrong with the file or its source.
     """
     plans = plan_arms(experiment)
-    featurizer, seen = _look(experiment)
+    look = _look(experiment)
+    featurizer = look.featurizer
     stream = experiment.stream
     regimes = ", ".join(regime.kind for regime in stream.regimes) or "source order"
     limit = "all samples" if stream.limit is None else f"{stream.limit:,} samples"
@@ -42,10 +46,15 @@ def explain(experiment: Experiment) -> Iterator[str]:
     inputs = featurizer.inputs or 0
     named = f": {_shortened(featurizer.names)}" if featurizer.names else ""
     yield f"inputs: {inputs}{named}"
+    kinds = featurizer.features.kinds
+    if any(feature.kind != "number" for feature in kinds.values()):
+        yield "kinds: " + "; ".join(
+            f"{kind} {_shortened(names)}" for kind in ("number", "category", "time")
+            if (names := [name for name, feature in kinds.items() if feature.kind == kind]))
     labels = featurizer.labels
     classes = len(labels)
     yield (f"classes: {_shortened(labels.names)} "
-           + ("(a fixed list)" if labels.closed else f"(met in the first {seen} samples; more may come)"))
+           + ("(a fixed list)" if labels.closed else f"(met in the first {look.seen} samples; more may come)"))
     layers = [inputs, *experiment.network.hidden, max(classes, 2)]
     yield f"network: {'-'.join(map(str, layers))}, {experiment.network.activation}"
     total = 0
@@ -56,6 +65,7 @@ def explain(experiment: Experiment) -> Iterator[str]:
     river = " but river's" if any(plan.family == "river" for plan in plans) else ""
     yield f"memory of all arms{river}: {_bytes(total)}"
     yield from _comparisons(experiment, plans)
+    yield from (f"warning: {line}" for line in _warnings(experiment, look))
 
 
 def _cost(experiment: Experiment, plan: ArmPlan, layers: list[int]) -> tuple[str, int]:
@@ -80,18 +90,51 @@ def _cost(experiment: Experiment, plan: ArmPlan, layers: list[int]) -> tuple[str
     return f"{parameters:,} parameters each, {_bytes(memory)}", memory
 
 
-def _look(experiment: Experiment) -> tuple[Featurizer, int]:
+@dataclass(frozen=True)
+class _Look:
+    """The first samples of a stream: what a race would make of them, and what was wrong with some."""
+
+    featurizer: Featurizer
+    seen: int
+    first: Sequence[Records]
+    rejected: Sequence[Rejected]
+    skipped: Skipped
+
+
+def _look(experiment: Experiment) -> _Look:
     """Read the first samples the way a race would."""
     featurizer, seen = Featurizer(experiment.stream), 0
-    for records in open_stream(experiment.stream, experiment.folder):
+    first: list[Records] = []
+    rejected: list[Rejected] = []
+    samples = open_stream(experiment.stream, experiment.folder)
+    for records in samples:
         part: Records = records[:LOOK_AHEAD - seen]
-        featurizer.transform(part, np.arange(seen, seen + len(part), dtype=np.int64))
+        rejected += featurizer.transform(part, np.arange(seen, seen + len(part), dtype=np.int64))[1]
+        first.append(part)
         seen += len(part)
         if seen >= LOOK_AHEAD:
             break
     if seen == 0:
         raise SourceError(f"{experiment.stream.source.kind} source: it holds no sample")
-    return featurizer, seen
+    return _Look(featurizer, seen, first, rejected, samples.skipped)
+
+
+def _warnings(experiment: Experiment, look: _Look) -> Iterator[str]:
+    """Yield what may be wrong with the first samples, a line each."""
+    yield from look.featurizer.doubts
+    if look.featurizer.names:
+        stream, first = experiment.stream, look.first
+        if stream.regimes:  # row numbers rise in the source's own order
+            stream = stream.model_copy(update={"regimes": (), "limit": LOOK_AHEAD})
+            first = list(open_stream(stream, experiment.folder))
+        columns = {name: [value for part in first for value in part.columns.get(name, ())]
+                   for name in look.featurizer.names}
+        yield from suspects(columns, stream)
+    if look.rejected:
+        one = look.rejected[0]
+        yield (f"{len(look.rejected)} of the first {look.seen} samples are rejected, the first for {one.reason}: "
+               f"{one.detail}")
+    yield from look.skipped.told()
 
 
 def _members(plan: ArmPlan) -> str:

@@ -113,7 +113,10 @@ def _learn(race: Race, telemetry: RaceMetrics, view: View, until: int | None, st
                 wanted = PIECE if until is None else min(PIECE, until - race.samples)
                 if intake.waiting < wanted and message is not messages[-1]:
                     continue
+                begun = race.featurizer.inputs is not None
                 intake.feed(until)
+                for line in race.featurizer.doubts if not begun else ():
+                    tell(line)
                 view.learned(message.offset + 1)
                 if stop.is_set() or (until is not None and race.samples >= until):
                     break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from streamil.codec import encode
 from streamil.errors import CodecError, SourceError
@@ -13,6 +13,7 @@ from streamil.experiment import Experiment
 from streamil.kafka import TopicWriter, ensure_topic
 from streamil.samples import Records
 from streamil.streams import open_stream, pack
+from streamil.streams.source import Skipped
 from streamil_producer.wire import headers, next_ordinal
 
 LAST_WORDS_SECONDS = 1.5
@@ -21,11 +22,15 @@ LAST_WORDS_SECONDS = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What one call of `publish` did: samples that the broker has acknowledged, ordinal of the first, seconds."""
+    """What one call of `publish` did: samples that the broker has acknowledged, ordinal of the first, seconds.
+
+    `skipped` are the bad rows that the source left out.
+    """
 
     samples: int
     first: int
     seconds: float
+    skipped: Skipped = field(default_factory=Skipped)
 
 
 def publish(experiment: Experiment, *, limit: int | None = None,
@@ -69,7 +74,8 @@ def publish(experiment: Experiment, *, limit: int | None = None,
             return min(ordinal - first, writer.acknowledged * size)
 
         try:
-            rest = _skip(open_stream(stream, experiment.folder), first)
+            samples = open_stream(stream, experiment.folder)
+            rest = _skip(samples, first)
             origin = time.monotonic()
             for records in pack(rest, size):
                 ahead = origin + (ordinal - first + len(records)) / rate - time.monotonic() if rate else 0.0
@@ -90,7 +96,7 @@ def publish(experiment: Experiment, *, limit: int | None = None,
                 writer.flush(LAST_WORDS_SECONDS)
         if on_progress is not None:
             on_progress(acknowledged(), 0.0)
-        return Published(acknowledged(), first, time.monotonic() - started)
+        return Published(acknowledged(), first, time.monotonic() - started, samples.skipped)
 
 
 def _skip(stream: Iterator[Records], count: int) -> Iterator[Records]:
