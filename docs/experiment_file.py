@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from streamil.experiment import Experiment, Regime, Source
+from streamil.experiment import Experiment, Feature, Regime, Source
 from streamil.learners import ALGORITHMS, learner_class
 
 PAGE = Path(__file__).with_name("experiment-file.md")
@@ -49,7 +49,8 @@ def _model(title: str, model: type[BaseModel], place: str) -> Iterator[str]:
 
 
 def _unions() -> Iterator[str]:
-    for title, models in (("Sources", get_args(get_args(Source)[0])), ("Regimes", get_args(get_args(Regime)[0]))):
+    for title, models in (("Sources", get_args(get_args(Source)[0])), ("Regimes", get_args(get_args(Regime)[0])),
+                          ("Kinds of features", get_args(get_args(Feature)[0]))):
         yield f"## {title}\n"
         for model in models:
             kind = get_args(model.model_fields["kind"].annotation)[0]

@@ -107,6 +107,8 @@ def produce(
             with figures.shown(sys.stderr.isatty()):
                 done = publish(experiment, limit=limit, on_progress=figures.progress, stop=stop, tell=say)
         say(f"published {done.samples} samples in {done.seconds:.1f} s, from sample {done.first} on")
+        for line in done.skipped.told():
+            say(line)
 
 
 @app.command()

@@ -35,7 +35,8 @@ def run(experiment: Experiment, *, limit: int | None = None, out: Path | None = 
     on_progress
         Called with the race after every piece.
     tell
-        Takes one line about each of the first rejected samples, and their count at the end.
+        Takes one line about each of the first rejected samples, features whose kind is doubtful, and what was rejected
+        or skipped in all.
     stop
         Ends the race early when set; what was learned so far is the result.
 
@@ -66,16 +67,19 @@ def run(experiment: Experiment, *, limit: int | None = None, out: Path | None = 
         if stop.is_set():
             break
         ordinals = np.arange(ordinal, ordinal + len(piece), dtype=np.int64)
+        begun = race.featurizer.inputs is not None
         for rejected in race.feed(piece, ordinals):
             if sum(race.rejected.values()) <= REJECTS_TOLD:
                 what = "late label" if piece.late else f"sample {ordinal + rejected.index}"
                 tell(f"{what}: rejected ({rejected.reason}): {rejected.detail}")
+        for line in race.featurizer.doubts if not begun else ():
+            tell(line)
         ordinal += 0 if piece.late else len(piece)
         on_progress(race)
     if ordinal == 0 and not stop.is_set():
         raise SourceError(f"{experiment.stream.source.kind} source: it holds no sample")
-    if stream.skipped.count:
-        tell(f"{stream.skipped.count} bad rows skipped, the first: {'; '.join(stream.skipped.details[:REJECTS_TOLD])}")
+    for line in stream.skipped.told():
+        tell(line)
     told = ", ".join(f"{reason} {count}" for reason, count in race.rejected.items() if count)
     if told:
         tell(f"rejected: {told}")

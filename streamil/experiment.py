@@ -162,6 +162,38 @@ Source = Annotated[
 ]
 
 
+class NumberFeature(Model):
+    """A number: one input, scaled."""
+
+    kind: Literal["number"]
+
+
+class CategoryFeature(Model):
+    """One of several texts: one input each, in order of appearance; those that come last share one."""
+
+    kind: Literal["category"]
+    slots: int = Field(32, ge=2, le=4096, description="inputs; the last one is shared by all values beyond")
+
+
+class TimeFeature(Model):
+    """A time: seconds since 1970, standardised whatever `scale` says, and two inputs for each cycle."""
+
+    kind: Literal["time"]
+    unit: Literal["s", "ms", "us", "ns"] = Field("s", description="what a number counts since 1970")
+    cycles: tuple[Literal["day", "week", "year"], ...] = Field(
+        (), description="`day`, `week`, `year`: sine and cosine of the place in each, UTC")
+
+    @field_validator("cycles")
+    @classmethod
+    def _cycles_once(cls, cycles: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(cycles)) != len(cycles):
+            raise ValueError("each cycle once")
+        return cycles
+
+
+Feature = Annotated[NumberFeature | CategoryFeature | TimeFeature, Field(discriminator="kind")]
+
+
 class SinglePass(Model):
     """Every sample once, in an order shuffled by the stream's seed."""
 
@@ -293,6 +325,17 @@ class Stream(Model):
     rate: float | None = Field(None, gt=0, description="samples per second; null: as fast as the broker takes them")
     scale: Literal["auto", "standardise", "none"] = Field("auto", description="done by the race, never by the producer")
     pending_bytes: int = Field(64 << 20, ge=1 << 16, description="room for samples that wait for their label")
+    features: dict[str, Feature] = Field(
+        default_factory=dict, description="kinds of named features; one that is not named has that of its first value")
+    missing_indicators: bool = Field(False, description="one more input for each number or time: 1 where it is missing")
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _kinds_alone(cls, features: Any) -> Any:
+        if isinstance(features, Mapping):
+            return {str(name) if isinstance(name, int) else name: {"kind": kind} if isinstance(kind, str) else kind
+                    for name, kind in features.items()}
+        return features
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -469,6 +512,9 @@ class Experiment(Model):
         """Identifies what is on the topic: equal for two files whose samples and their order are equal."""
         stream = self.stream.model_dump(mode="json", include={"source", "seed", "regimes"},
                                         exclude={"source": {"live"}})
+        if self.stream.features and isinstance(self.stream.source, TableSource):  # which rows are bad, they decide too
+            stream["kinds"] = [[name, feature.kind, getattr(feature, "unit", None)]
+                               for name, feature in sorted(self.stream.features.items())]
         return hashlib.sha256(json.dumps(stream, sort_keys=True).encode()).hexdigest()[:32]
 
     def require_own_stream(self) -> None:

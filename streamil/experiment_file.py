@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,11 @@ def nearest(key: str, known: Iterable[str]) -> str:
     """Return ` (nearest known: x)` for the known key most like `key`, or nothing."""
     close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
     return f" (nearest known: {close[0]})" if close else ""
+
+
+def key_text(name: str) -> str:
+    """Return a name as it may stand in the file as a key, quoted where it must be, for what errors tell to write."""
+    return name if re.fullmatch(r"[A-Za-z_][\w.-]*", name, re.ASCII) else json.dumps(name[:40])
 
 
 def _plain(node: Any, place: tuple[Any, ...], lines: Lines, count: list[int], path: Path) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from streamil.learners.hyperparameters import read_members
 from streamil.learners.population import count_parameters
 from streamil.look import look_at_topic
 from streamil.report.lines import inputs_line, shortened
-from streamil.samples import Records
+from streamil.samples import Records, Rejected
 from streamil.streams import open_stream
+from streamil.streams.source import Skipped
+from streamil.suspects import suspects
 
 FLOAT_BYTES = 4
 LOOK_AHEAD = 256
@@ -38,6 +41,7 @@ def explain(experiment: Experiment) -> Iterator[str]:
         look = look_at_topic(experiment)
         yield from look.lines
         yield from _meaning(experiment, plans, look.featurizer, look.samples)
+        yield from (f"warning: {line}" for line in look.featurizer.doubts)
         return
     regimes = ", ".join(map(_regime, stream.regimes)) or "source order"
     limit = "all samples" if stream.limit is None else f"{stream.limit:,} samples"
@@ -46,7 +50,9 @@ def explain(experiment: Experiment) -> Iterator[str]:
     yield f"{experiment.name}: {stream.source.kind}, {regimes}, {limit}"
     yield (f"topic {experiment.topic} at {experiment.kafka.bootstrap_servers}: {stream.samples_per_record} samples a "
            f"record as {stream.codec}, {rate}; stream {experiment.stream_hash}")
-    yield from _meaning(experiment, plans, *_look(experiment))
+    first = _look(experiment)
+    yield from _meaning(experiment, plans, first.featurizer, first.seen)
+    yield from (f"warning: {line}" for line in _warnings(experiment, first))
 
 
 def _meaning(experiment: Experiment, plans: list[ArmPlan], featurizer: Featurizer, seen: int) -> Iterator[str]:
@@ -63,6 +69,11 @@ def _meaning(experiment: Experiment, plans: list[ArmPlan], featurizer: Featurize
         yield from _comparisons(experiment, plans)
         return
     yield inputs_line(featurizer.inputs, featurizer.names)
+    kinds = featurizer.features.kinds
+    if any(feature.kind != "number" for feature in kinds.values()):
+        yield "kinds: " + "; ".join(
+            f"{kind} {shortened(names)}" for kind in ("number", "category", "time")
+            if (names := [name for name, feature in kinds.items() if feature.kind == kind]))
     yield f"classes: {classes}"
     layers = [featurizer.inputs, *experiment.network.hidden, max(len(labels), 2)]
     yield f"network: {'-'.join(map(str, layers))}, {experiment.network.activation}"
@@ -95,18 +106,51 @@ def _cost(experiment: Experiment, plan: ArmPlan, layers: list[int]) -> tuple[str
     return f"{count_parameters(layers):,} parameters each, {_bytes(memory)}", memory
 
 
-def _look(experiment: Experiment) -> tuple[Featurizer, int]:
+@dataclass(frozen=True)
+class _Look:
+    """The first samples of a stream: what a race would make of them, and what was wrong with some."""
+
+    featurizer: Featurizer
+    seen: int
+    first: Sequence[Records]
+    rejected: Sequence[Rejected]
+    skipped: Skipped
+
+
+def _look(experiment: Experiment) -> _Look:
     """Read the first samples the way a race would."""
     featurizer, seen = Featurizer(experiment.stream), 0
-    for records in open_stream(experiment.stream, experiment.folder):
+    first: list[Records] = []
+    rejected: list[Rejected] = []
+    samples = open_stream(experiment.stream, experiment.folder)
+    for records in samples:
         part: Records = records[:LOOK_AHEAD - seen]
-        featurizer.transform(part, np.arange(seen, seen + len(part), dtype=np.int64))
+        rejected += featurizer.transform(part, np.arange(seen, seen + len(part), dtype=np.int64))[1]
+        first.append(part)
         seen += len(part)
         if seen >= LOOK_AHEAD:
             break
     if seen == 0:
         raise SourceError(f"{experiment.stream.source.kind} source: it holds no sample")
-    return featurizer, seen
+    return _Look(featurizer, seen, first, rejected, samples.skipped)
+
+
+def _warnings(experiment: Experiment, look: _Look) -> Iterator[str]:
+    """Yield what may be wrong with the first samples, a line each."""
+    yield from look.featurizer.doubts
+    if look.featurizer.names:
+        stream, first = experiment.stream, look.first
+        if stream.regimes:  # row numbers rise in the source's own order
+            stream = stream.model_copy(update={"regimes": (), "limit": LOOK_AHEAD})
+            first = list(open_stream(stream, experiment.folder))
+        columns = {name: [value for part in first for value in part.columns.get(name, ())]
+                   for name in look.featurizer.names}
+        yield from suspects(columns, stream)
+    if look.rejected:
+        one = look.rejected[0]
+        yield (f"{len(look.rejected)} of the first {look.seen} samples are rejected, the first for {one.reason}: "
+               f"{one.detail}")
+    yield from look.skipped.told()
 
 
 def _members(plan: ArmPlan) -> str:

@@ -7,22 +7,17 @@ Everything here depends on the samples and their order alone, never on how they 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamil.experiment import Stream
+from streamil.experiment_file import key_text
+from streamil.named_features import NamedFeatures
 from streamil.samples import UNLABELLED, Batch, Labels, Records, Rejected
 from streamil.standardiser import Standardiser
-from streamil.values import LARGEST, Column, category_text, missing, number, read_numbers
-
-Kind = Literal["number", "category"]
-
-SLOTS = 32
-"""Inputs of a category: 31 values have one each, in order of appearance, the rest share the last."""
-PIECE = 256
-"""Samples that are scaled at once; bounds the float64 copies that scaling needs."""
+from streamil.values import LARGEST, missing
 
 
 class Featurizer:
@@ -31,13 +26,13 @@ class Featurizer:
     Dense inputs and named numbers are scaled, `Stream.scale`: `auto` divides uint8 inputs by 255 and standardises all
     else; a standardised value is `(x - mean) / deviation` of the samples before, clipped to +-5, and 0 where nothing
     or one value only was seen. Missing values (null, NaN in a named feature) are 0 after scaling. Named features are
-    fixed by the first good sample: their names, sorted, and their kinds (text that is no number: a category; a
-    missing value: a number).
+    fixed by the first good sample: their names, sorted, and the kinds of those that `Stream.features` does not declare
+    (text that is no number: a category; a missing value: a number, with a warning in `doubts`).
 
     Parameters
     ----------
     stream
-        Its `scale`, `classes` and `label_map` are used.
+        Its `scale`, `features`, `missing_indicators`, `classes` and `label_map` are used.
 
     Attributes
     ----------
@@ -47,10 +42,8 @@ class Featurizer:
         Width of a batch; None before the first good sample.
     names
         Names of the features, sorted; empty for dense inputs.
-    ignored
-        Values of features that the first sample did not have.
-    shared
-        Values of categories that had to share the last slot.
+    features
+        What is known of named features, among it how many values were ignored or shared a slot.
 
     Examples
     --------
@@ -67,15 +60,22 @@ class Featurizer:
     def __init__(self, stream: Stream) -> None:
         self.labels = Labels(stream.classes)
         self.inputs: int | None = None
-        self.names: list[str] = []
-        self.ignored = 0
-        self.shared = 0
+        self.features = NamedFeatures(stream)
         self._scale = stream.scale
         self._label_map = stream.label_map
-        self._kinds: list[Kind] = []
-        self._slots: list[dict[str, int]] = []
         self._bytes = False
         self._running: Standardiser | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the features, sorted; empty for dense inputs, and before the first good sample."""
+        return self.features.names
+
+    @property
+    def doubts(self) -> list[str]:
+        """What a user should know of kinds that nobody declared, a line each."""
+        return [f"feature {name[:40]!r} counts as a number, for its first value is missing; to settle what it is, say "
+                f"stream.features: {{{key_text(name)}: number}}, category or time" for name in self.features.guessed]
 
     def transform(self, records: Records, ordinals: NDArray[np.int64]) -> tuple[Batch, tuple[Rejected, ...]]:
         """Return the good samples as a batch, and the bad ones, which change nothing.
@@ -93,6 +93,11 @@ class Featurizer:
             The samples that can be learned.
         tuple of Rejected
             The others: place in the record, reason out of `streamil.codec.REASONS`, detail.
+
+        Raises
+        ------
+        ExperimentError
+            When the first good sample does not have a feature that is declared.
         """
         bad: dict[int, tuple[str, str]] = {}
         if records.x is not None:
@@ -148,23 +153,16 @@ class Featurizer:
         if bad:
             x = x[[row for row in range(len(x)) if row not in bad]]
         if self.inputs is None:
+            self.features.require_declared(())
             self.inputs = width
             self._bytes = x.dtype == np.uint8 and self._scale == "auto"
             self._running = None if self._bytes or self._scale == "none" else Standardiser(width)
         if self._bytes:
             # both operands are whole numbers in float32, so this is the rounded quotient, as by way of float64
             return np.divide(x, np.float32(255), dtype=np.float32, casting="unsafe"), y
-        return self._scaled(x), y
-
-    def _scaled(self, numbers: NDArray[Any]) -> NDArray[np.float32]:
-        """Return numbers [N, F], nan where missing, after scaling; 0 where missing."""
         if self._running is None:
-            return np.nan_to_num(numbers.astype(np.float32), nan=0.0)
-        scaled = np.empty(numbers.shape, dtype=np.float32)
-        for first in range(0, len(numbers), PIECE):
-            rows = slice(first, first + PIECE)
-            scaled[rows] = self._running.scale(numbers[rows].astype(np.float64))
-        return scaled
+            return np.nan_to_num(x.astype(np.float32), nan=0.0), y
+        return self._running.inputs(x), y
 
     # -- named features
 
@@ -179,76 +177,37 @@ class Featurizer:
             first += 1
         if self.inputs is None or not self.names:
             return np.zeros((0, self.inputs or 0), dtype=np.float32), np.zeros(0, dtype=np.int64)
-        values = [self._read(place, columns.get(name, [None] * count), bad) for place, name in enumerate(self.names)]
+        values = self.features.read(columns, count, bad)
         y = self._label_indices(records.y, bad)
         good = [row for row in range(count) if row not in bad]
-        numbers = [column for column, kind in zip(values, self._kinds, strict=True) if kind == "number"]
-        scaled = self._scaled(np.stack(numbers, axis=1)[good]) if numbers else np.zeros((len(good), 0), np.float32)
-        x = np.zeros((len(good), self.inputs), dtype=np.float32)
-        at = taken = 0
-        for place, kind in enumerate(self._kinds):
-            if kind == "number":
-                x[:, at] = scaled[:, taken]
-                taken, at = taken + 1, at + 1
-            else:
-                self._place(x[:, at:at + SLOTS], [values[place][row] for row in good], self._slots[place])
-                at += SLOTS
+        if bad:
+            values = [column[good] if isinstance(column, np.ndarray) else [column[row] for row in good]
+                      for column in values]
         for name in columns.keys() - set(self.names):
-            self.ignored += sum(not missing(columns[name][row]) for row in good)
-        return x, y
+            self.features.ignored += sum(not missing(columns[name][row]) for row in good)
+        return self.features.inputs(values, len(good)), y
 
     def _begin(self, sample: Records, row: int, bad: dict[int, tuple[str, str]]) -> None:
         """Fix names and kinds by one sample, if it is a good one."""
-        names = sorted(sample.columns)
-        kinds: list[Kind] = []
-        for name in names:
-            value = sample.columns[name][0]
-            kinds.append("category" if isinstance(value, str) and number(value) is None else "number")
         wrong: dict[int, tuple[str, str]] = {}
-        for name, kind in zip(names, kinds, strict=True):
-            if kind == "number":
-                read_numbers(name, sample.columns[name], wrong)
+        kinds = self.features.kinds_of(sample.columns, wrong)
         label = None if sample.y[0] is None else self._label_map.get(sample.y[0], sample.y[0])
         if label is not None and self.labels.closed and label not in self.labels.names:
             wrong.setdefault(0, ("unknown-label", f"label {label[:40]!r} is none of the classes"))
         if wrong:
             bad[row] = wrong[0]
             return
-        self._set_features(names, kinds)
-
-    def _set_features(self, names: list[str], kinds: list[Kind]) -> None:
-        self.names, self._kinds = names, kinds
-        self._slots = [{} for _ in names]
-        numbers = kinds.count("number")
-        self.inputs = numbers + SLOTS * (len(kinds) - numbers)
-        self._running = None if self._scale == "none" else Standardiser(numbers)
-
-    def _read(self, place: int, values: Column, bad: dict[int, tuple[str, str]]) -> Any:
-        """Return a column as numbers [N], nan where missing, or as texts, None where missing; note what is neither."""
-        if self._kinds[place] == "number":
-            return read_numbers(self.names[place], values, bad)
-        return [None if missing(value) else category_text(value) for value in values]
-
-    def _place(self, block: NDArray[np.float32], texts: list[str | None], slots: dict[str, int]) -> None:
-        for row, text in enumerate(texts):
-            if text is None:
-                continue
-            slot = slots.get(text)
-            if slot is None:
-                if len(slots) < SLOTS - 1:
-                    slot = slots[text] = len(slots)
-                else:
-                    slot, self.shared = SLOTS - 1, self.shared + 1
-            block[row, slot] = 1.0
+        self.features.begin(sample.columns, kinds)
+        self.inputs = self.features.width
 
     # -- state
 
     def state_dict(self) -> dict[str, Any]:
         """Return all state as a plain dict of lists, ints and arrays."""
         return {
-            "labels": self.labels.names, "inputs": self.inputs, "names": list(self.names), "kinds": list(self._kinds),
-            "slots": [list(slots) for slots in self._slots], "bytes": self._bytes, "ignored": self.ignored,
-            "shared": self.shared, "running": None if self._running is None else self._running.state_dict(),
+            "labels": self.labels.names, "inputs": self.inputs, "bytes": self._bytes,
+            "features": self.features.state_dict(),
+            "running": None if self._running is None else self._running.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -257,9 +216,6 @@ class Featurizer:
         for label in state["labels"]:
             labels.index(label)
         self.labels = labels
-        self._set_features(list(state["names"]), list(state["kinds"]))
-        self.inputs = state["inputs"]
-        self._slots = [{text: slot for slot, text in enumerate(texts)} for texts in state["slots"]]
-        self._bytes, self.ignored, self.shared = bool(state["bytes"]), int(state["ignored"]), int(state["shared"])
+        self.features.load_state_dict(state["features"])
+        self.inputs, self._bytes = state["inputs"], bool(state["bytes"])
         self._running = None if state["running"] is None else Standardiser.of(state["running"])
-

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 CLIP = 5.0
 """A standardised value stays within +- this many deviations, however few samples the deviation is from."""
+PIECE = 256
+"""Samples that are scaled at once; bounds the float64 copies that scaling needs."""
 
 
 class Standardiser:
@@ -59,6 +61,14 @@ class Standardiser:
         self.count, self.total, self.spread = count[-1].copy(), total[-1].copy(), spread[-1].copy()
         np.clip(z, -CLIP, CLIP, out=z)
         return z
+
+    def inputs(self, numbers: NDArray[Any]) -> NDArray[np.float32]:
+        """Return numbers [N, F] of any type as `scale` does, in float32 and piece by piece."""
+        scaled = np.empty(numbers.shape, dtype=np.float32)
+        for first in range(0, len(numbers), PIECE):
+            rows = slice(first, first + PIECE)
+            scaled[rows] = self.scale(numbers[rows].astype(np.float64))
+        return scaled
 
     def state_dict(self) -> dict[str, Any]:
         """Return all state as arrays [F]."""

@@ -24,6 +24,10 @@ LATEST = 253_402_300_800.0
 LARGEST = float(np.finfo(np.float32).max)
 """The largest input; what is beyond is infinite in float32."""
 
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+"""Ticks of a unit of time in a second."""
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}):(\d{2})(?:\.(\d{1,12}))?([Zz]|[+-]\d{2}:\d{2})?", re.ASCII)
@@ -75,6 +79,36 @@ def time_seconds(value: object) -> float:
     return seconds
 
 
+def moment(value: object, unit: str = "s") -> float:
+    """Return a value of a feature of kind time in seconds since 1970, UTC.
+
+    A number, or a text that reads as one, counts `unit`; other text is RFC 3339 as in `time_seconds`, or a date alone,
+    which is its midnight.
+
+    Raises
+    ------
+    ValueError
+        For anything else, and for times outside the years 1 to 9999: units are not guessed.
+
+    Examples
+    --------
+    >>> [moment(value, "ms") for value in (1700000000500, "1700000000500", "2023-11-14T22:13:20Z", "1970-01-02")]
+    [1700000000.5, 1700000000.5, 1700000000.0, 86400.0]
+    """
+    if isinstance(value, str):
+        ticks = number(value)
+        if ticks is None:
+            return time_seconds(f"{value}T00:00:00Z" if _DATE.fullmatch(value) else value)
+        value = ticks
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise ValueError(f"a time is a number or an RFC 3339 text, not {type(value).__name__}")
+    # as a float first: the same rounding as for a whole array
+    seconds = to_float(value) / PER_SECOND[unit]
+    if not EARLIEST <= seconds < LATEST:
+        raise ValueError(f"{str(value)[:40]} {unit} since 1970 is outside the years 1 to 9999; set the feature's unit")
+    return seconds
+
+
 def _rfc3339(text: str) -> float:
     shown = f"{text[:40]!r} is not RFC 3339, for example 2023-11-14T22:13:20Z"
     match = _RFC3339.fullmatch(text)
@@ -94,12 +128,12 @@ def _rfc3339(text: str) -> float:
 def arrow_values(array: pa.Array) -> Column:
     """Return the values of an Arrow column: an array where it is numeric without nulls, else a list with None.
 
-    Numbers keep their type, timestamps become seconds since 1970, dictionaries go by value.
+    Numbers keep their type, timestamps and dates become seconds since 1970, dictionaries go by value.
 
     Raises
     ------
     ValueError
-        For a type that is neither number, boolean, text, timestamp nor a dictionary of these.
+        For a type that is neither number, boolean, text, timestamp, date nor a dictionary of these.
 
     Examples
     --------
@@ -113,13 +147,15 @@ def arrow_values(array: pa.Array) -> Column:
         values, codes = arrow_values(array.dictionary), array.indices.to_pylist()
         values = values.tolist() if isinstance(values, np.ndarray) else values
         return [None if code is None else values[code] for code in codes]
+    if pa.types.is_date(kind):
+        return arrow_values(array.cast(pa.timestamp("ms")))
     if pa.types.is_timestamp(kind):
-        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
+        per_second = PER_SECOND[kind.unit]
         whole = array.cast(pa.int64()).to_pylist()
         seconds = [None if ticks is None else ticks / per_second for ticks in whole]
         return seconds if array.null_count else np.array(seconds, dtype=np.float64)
     if not readable(kind):
-        raise ValueError(f"type {kind} is neither number, boolean, text, timestamp nor a dictionary of these")
+        raise ValueError(f"type {kind} is neither number, boolean, text, timestamp, date nor a dictionary of these")
     if array.null_count or pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
         values_list: list[Any] = array.to_pylist()
         return values_list
@@ -133,7 +169,7 @@ def readable(kind: pa.DataType) -> bool:
     if types.is_dictionary(kind):
         return not types.is_dictionary(kind.value_type) and readable(kind.value_type)
     plain = (types.is_integer, types.is_floating, types.is_boolean, types.is_string, types.is_large_string,
-             types.is_null, types.is_timestamp)
+             types.is_null, types.is_timestamp, types.is_date)
     return any(is_kind(kind) for is_kind in plain)
 
 
@@ -152,8 +188,11 @@ def category_text(value: Any) -> str:
     return str(int(value)) if whole else repr(float(value))
 
 
-def read_numbers(name: str, values: Column, bad: dict[int, tuple[str, str]]) -> NDArray[np.float64]:
-    """Return a column as numbers [N], nan where missing; rows that hold something else are noted in `bad`."""
+def read_numbers(name: str, values: Column, bad: dict[int, tuple[str, str]], hint: str = "") -> NDArray[np.float64]:
+    """Return a column as numbers [N], nan where missing; rows that hold something else are noted in `bad`.
+
+    `hint` follows on what is said of a value that is no number.
+    """
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
         numbers = values.astype(np.float64)
         for row in np.flatnonzero(np.abs(numbers) > LARGEST).tolist():
@@ -165,12 +204,28 @@ def read_numbers(name: str, values: Column, bad: dict[int, tuple[str, str]]) -> 
             continue
         found = number(value) if isinstance(value, str) else to_float(value)
         if found is None:
-            bad.setdefault(row, ("bad-number", f"feature {name[:40]!r} is {str(value)[:40]!r}, not a number"))
+            bad.setdefault(row, ("bad-number", f"feature {name[:40]!r} is {str(value)[:40]!r}, not a number{hint}"))
         elif abs(found) > LARGEST or (isinstance(value, str) and found != found):
             bad.setdefault(row, ("not-finite", f"feature {name[:40]!r} is {found}, not a finite float32"))
         else:
             numbers[row] = found
     return numbers
+
+
+def read_times(name: str, values: Column, bad: dict[int, tuple[str, str]], unit: str) -> NDArray[np.float64]:
+    """Return a column as seconds since 1970 [N], nan where missing; rows that hold no time are noted in `bad`."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iuf":
+        seconds = values.astype(np.float64) / PER_SECOND[unit]
+        rows = np.flatnonzero(~np.isnan(seconds) & ~((seconds >= EARLIEST) & (seconds < LATEST))).tolist()
+    else:
+        seconds = np.full(len(values), np.nan)
+        rows = [row for row, value in enumerate(values) if not missing(value)]
+    for row in rows:
+        try:
+            seconds[row] = moment(values[row], unit)
+        except ValueError as error:
+            bad.setdefault(row, ("bad-time", f"feature {name[:40]!r}: {error}"))
+    return seconds
 
 
 def to_float(value: Any) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ def _learn(race: Race, decode: Decoder, telemetry: RaceMetrics, view: View, unti
         if reader.position > 0 and experiment.kafka.start == "earliest":
             tell(f"records before offset {reader.position} are no longer in the log")
         view.state, view.offset = "learning", reader.position
-        intake, asked, told = Intake(race, telemetry, stop, decode, tell), 0.0, False
+        intake, asked = Intake(race, telemetry, stop, decode, tell), 0.0
         while not stop.is_set() and (until is None or race.samples < until):
             if time.monotonic() - asked > LAG_EVERY_SECONDS:
                 asked, view.end = time.monotonic(), reader.end()
@@ -118,10 +118,10 @@ def _learn(race: Race, decode: Decoder, telemetry: RaceMetrics, view: View, unti
                 wanted = PIECE if until is None else min(PIECE, until - race.samples)
                 if intake.waiting < wanted and message is not messages[-1]:
                     continue
+                begun = race.featurizer.inputs is not None
                 intake.feed(until)
-                if not told and race.featurizer.inputs is not None:
-                    told = True
-                    tell(inputs_line(race.featurizer.inputs, race.featurizer.names))
+                for line in _beginning(race) if not begun else ():
+                    tell(line)
                 view.learned(message.offset + 1)
                 if stop.is_set() or (until is not None and race.samples >= until):
                     break
@@ -129,6 +129,13 @@ def _learn(race: Race, decode: Decoder, telemetry: RaceMetrics, view: View, unti
                 view.offset = reader.position  # all that came is dealt with, a transaction's marks too
         view.end = reader.end()
         reader.commit(view.offset)
+
+
+def _beginning(race: Race) -> Iterator[str]:
+    """Yield what the first good sample has fixed."""
+    if race.featurizer.inputs is not None:
+        yield inputs_line(race.featurizer.inputs, race.featurizer.names)
+        yield from race.featurizer.doubts
 
 
 class View:

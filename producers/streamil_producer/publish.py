@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from streamil.codec import encode
 from streamil.errors import CodecError, SourceError
@@ -15,6 +15,7 @@ from streamil.kafka import TopicWriter, ensure_topic
 from streamil.samples import Records
 from streamil.streams import open_stream, pack
 from streamil.streams.chunks import limit as first_of
+from streamil.streams.source import Skipped
 from streamil_producer.live import until_stopped
 from streamil_producer.pace import Pace
 from streamil_producer.wire import Position, headers, next_position
@@ -25,11 +26,15 @@ LAST_WORDS_SECONDS = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What one call of `publish` did: samples that the broker has acknowledged, ordinal of the first, seconds."""
+    """What one call of `publish` did: samples that the broker has acknowledged, ordinal of the first, seconds.
+
+    `skipped` are the bad rows that the source left out.
+    """
 
     samples: int
     first: int
     seconds: float
+    skipped: Skipped = field(default_factory=Skipped)
 
 
 def publish(experiment: Experiment, *, limit: int | None = None,
@@ -115,7 +120,7 @@ def publish(experiment: Experiment, *, limit: int | None = None,
                 writer.flush(LAST_WORDS_SECONDS)
         if on_progress is not None:
             on_progress(acknowledged(), 0.0)
-        return Published(acknowledged(), first.samples, time.monotonic() - started)
+        return Published(acknowledged(), first.samples, time.monotonic() - started, samples.skipped)
 
 
 def _skip(samples: Iterator[Records], before: Position, stop: threading.Event) -> Iterator[Records]:

@@ -123,7 +123,7 @@ def _require_columns(schema: pa.Schema, names: list[str]) -> None:
                 raise CodecError("no-features", "column x holds lists of no number")
         elif not readable(kind):
             raise CodecError("wrong-shape", f"column {field.name[:40]!r} is {str(kind)[:80]}, neither number, boolean, "
-                                            "text, timestamp nor a dictionary of these")
+                                            "text, timestamp, date nor a dictionary of these")
 
 
 def _records(columns: dict[str, list[pa.Array]], total: int) -> Records:

@@ -23,7 +23,7 @@ REASONS: dict[str, str] = {
     "bad-label": "a label that is neither text nor whole number nor boolean",
     "unknown-label": "a label outside the closed set of classes",
     "bad-id": "an identifier that is neither text nor whole number nor boolean",
-    "bad-time": "an event time that is neither seconds nor RFC 3339, or outside the years 1 to 9999",
+    "bad-time": "an event time or a feature of kind time that reads as none, or is outside the years 1 to 9999",
     "foreign": "a record without a producer's numbers on a topic that has them, or the other way round",
     "bad-segment": "a segment that is not a whole number from 0",
 }

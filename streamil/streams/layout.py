@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from streamil.errors import SourceError
-from streamil.experiment import TableSource
+from streamil.experiment import Feature, TableSource
 from streamil.experiment_file import nearest
 from streamil.samples import label_text
 from streamil.streams.source import Skipped
 from streamil.values import number, time_seconds
+
+COLUMNS_LIMIT = 100_000
+"""Columns of the widest table; what has more is a file without line ends, or not in its delimiter."""
 
 
 class BadRow(Exception):
@@ -29,22 +32,29 @@ class Layout:
     segment: str | None
 
     @classmethod
-    def of(cls, source: TableSource, names: Sequence[str], path: Path) -> Layout:
+    def of(cls, source: TableSource, names: Sequence[str], path: Path, declared: Mapping[str, Feature]) -> Layout:
         """Return the layout that the source's settings give a table with these column names.
+
+        `declared` are the kinds of `stream.features`, which are of columns that are features.
 
         Raises
         ------
         SourceError
             For a name that is there twice, is empty or is not there, and a table without a feature.
         """
-        twice = [name for place, name in enumerate(names) if name in names[:place]]
-        if twice:
-            raise SourceError(f"{path}: two columns are called {twice[0]!r}; give each column a name of its own")
+        if len(names) > COLUMNS_LIMIT:
+            raise SourceError(f"{path}: has {len(names)} columns; the limit is {COLUMNS_LIMIT}")
+        seen: set[str] = set()
+        for name in names:
+            if name in seen:
+                raise SourceError(f"{path}: two columns are called {name[:80]!r}; give each column a name of its own")
+            seen.add(name)
         beside = {"label": source.label, "id": source.id, "time": source.time, "segment": source.segment}
         wanted = [(key, name) for key, name in beside.items() if name is not None]
         wanted += [("columns", name) for name in source.columns or ()] + [("drop", name) for name in source.drop]
+        wanted += [("stream.features", name) for name in declared]
         for key, name in wanted:
-            if name not in names:
+            if name not in seen:
                 close = nearest(repr(name), [repr(one) for one in names])
                 shown = ", ".join(repr(one) for one in names[:20]) + (", ..." if len(names) > 20 else "")
                 raise SourceError(f"{path}: no column {name!r} ({key}){close}; it has {shown}")
@@ -53,6 +63,10 @@ class Layout:
             if name in taken:
                 raise SourceError(f"{path}: columns: {name!r} is the label, id, time or segment, hence no feature")
         features = [name for name in source.columns or names if name not in taken and name not in source.drop]
+        for name in declared:
+            if name not in features:
+                raise SourceError(f"{path}: stream.features: {name!r} is the label, id, time or segment, or is left "
+                                  "out, hence no feature")
         if not features:
             raise SourceError(f"{path}: no column is left as a feature, beside the label {source.label!r}")
         if "" in features:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,10 @@ class _Chunk:
             if not x:
                 raise SourceError(f"{here}: has no feature")
         self._require_form("named features", here)
-        values = {str(name): value.item() if hasattr(value, "item") else value for name, value in x.items()}
+        values = {str(name): _plain(value) for name, value in x.items()}
         for name, value in values.items():
             if value is not None and not isinstance(value, str | int | float):
-                raise SourceError(f"{here}: feature {name!r} is {type(value).__name__}, neither number nor text")
+                raise SourceError(f"{here}: feature {name!r} is {type(value).__name__}, neither number, text nor time")
         return [values.get(name) for name in self.names]
 
     def _dense(self, x: Any, here: str) -> Any:
@@ -124,3 +125,14 @@ class _Chunk:
             records = Records(y=self.y, columns=dict(zip(self.names, columns, strict=True)))
         self.y, self.x = [], []
         return records
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a library's own type as Python's; times in seconds since 1970, UTC where they name no zone."""
+    if isinstance(value, np.datetime64):
+        value = value.astype("datetime64[us]")  # finer ones would become a bare number
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, date) and value == value:  # pandas' NaT is none
+        moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return None if isinstance(value, date) else value

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import Any
 
 from streamil.errors import SourceError
 from streamil.experiment import RiverSource
 from streamil.experiment_file import nearest
-from streamil.samples import Records
 from streamil.streams.python_source import sampled
 from streamil.streams.source import Opened
 
@@ -40,14 +36,4 @@ def river_source(source: RiverSource, seed: int) -> Opened:
         data = made(**options)
     except (TypeError, ValueError) as error:
         raise SourceError(f"{where}: options {source.options}: {error}") from None
-    return Opened(_chunks(data, where), finite=data.n_samples is not None)
-
-
-def _chunks(data: Any, where: str) -> Iterator[Records]:
-    return sampled(lambda: (({str(name): _seconds(value) for name, value in x.items()}, y) for x, y in data), where)
-
-
-def _seconds(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-    return value
+    return Opened(sampled(lambda: data, where), finite=data.n_samples is not None)

@@ -37,6 +37,10 @@ class Skipped:
         if len(self.details) < 10:
             self.details.append(detail)
 
+    def told(self, most: int = 5) -> list[str]:
+        """Return a line that says how many and which, or none."""
+        return [f"{self.count} bad rows skipped, the first: {'; '.join(self.details[:most])}"] if self.count else []
+
 
 @dataclass(frozen=True)
 class Opened:

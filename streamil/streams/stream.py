@@ -30,7 +30,7 @@ class OpenStream(Iterator[Records]):
     """
 
     def __init__(self, stream: files.Stream, folder: Path) -> None:
-        source = open_source(stream.source, folder, stream.seed)
+        source = open_source(stream, folder)
         self.live = source.live
         self.skipped = source.skipped
         try:
@@ -67,22 +67,24 @@ def open_stream(stream: files.Stream, folder: Path) -> OpenStream:
     return OpenStream(stream, folder)
 
 
-def open_source(source: files.Source, folder: Path, seed: int) -> Opened:
+def open_source(stream: files.Stream, folder: Path) -> Opened:
     """Open the source that the experiment file names; see `open_stream`."""
+    source = stream.source
     if isinstance(source, files.MnistSource):
         return Opened(idx.mnist(source.part))
     if isinstance(source, files.ElecSource | files.WeatherSource):
         path = idx.DATA / f"{source.kind}.csv.gz"
-        return csv_table(files.CsvSource(kind="csv", path=path, label=csv_header(path)[-1]), path)
+        return csv_table(files.CsvSource(kind="csv", path=path, label=csv_header(path)[-1]), path,
+                         stream.features)
     if isinstance(source, files.IdxSource):
         return Opened(idx.idx(folder / source.images, folder / source.labels))
     if isinstance(source, files.NpzSource):
         return Opened(npz(folder / source.path))
     if isinstance(source, files.RiverSource):
-        return river_source(source, seed)
+        return river_source(source, stream.seed)
     if isinstance(source, files.PythonSource):
         return python_source(source, folder)
     if isinstance(source, files.TopicSource):
         raise SourceError("stream.source: others fill this topic; `streamil consume` learns from it")
     read: Callable[..., Opened] = csv_table if isinstance(source, files.CsvSource) else parquet
-    return read(source, folder / source.path)
+    return read(source, folder / source.path, stream.features)

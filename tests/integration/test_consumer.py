@@ -26,7 +26,7 @@ from streamil_producer import Position, headers, publish
 
 from streamil.codec import encode
 from streamil.direct import run
-from streamil.errors import StreamilError, StreamMismatch, TelemetryError, TopicMissing
+from streamil.errors import ExperimentError, StreamilError, StreamMismatch, TelemetryError, TopicMissing
 from streamil.experiment import Experiment, Kafka
 from streamil.kafka import TopicWriter, ensure_topic
 from streamil.race import Race
@@ -380,3 +380,20 @@ def test_missing_late_labels_end_the_consumer(kafka_settings: Kafka, topic: str)
     one = Consumer(experiment)
     one.thread.join(20)
     assert "late label 3 follows late label 1: 1 of them are missing" in str(one.error)
+
+
+def test_a_kind_that_is_guessed_is_told_once_and_a_wrong_declaration_ends_with_one_line(
+        kafka_settings: Kafka, topic: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("n,m,label\n" + "".join(f"{number or ''},1,{number % 2}\n" for number in range(300)))
+    source = {"kind": "csv", "path": str(tmp_path / "t.csv"), "label": "label"}
+    experiment = an_experiment(kafka_settings, topic, source=source)
+    publish(experiment)
+    told: list[str] = []
+    consume(experiment, until=200, tell=told.append)
+    assert [line for line in told if line.startswith("feature 'n' counts as a number")] == [
+        line for line in told if "stream.features: {n: number}" in line]
+    assert sum("feature 'n'" in line for line in told) == 1
+    elsewhere = an_experiment(kafka_settings, f"{topic}-2", features={"nn": "category"})
+    send(elsewhere, (b'{"features": {"n": 1}, "y": "a"}', {}))
+    with pytest.raises(ExperimentError, match=r"^stream\.features: found 'nn', [^\n]*nearest known: n\)[^\n]*$"):
+        consume(elsewhere, until=1)

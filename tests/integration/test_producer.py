@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -18,6 +19,7 @@ import pytest
 from processes import until
 from streamil_producer import publish
 
+from streamil.cli import main
 from streamil.codec import decode
 from streamil.errors import SourceError, StreamMismatch, TopicMismatch
 from streamil.experiment import Experiment, Kafka, Stream
@@ -284,3 +286,22 @@ def test_a_damaged_source_is_named_before_anything_is_sent(kafka_settings: Kafka
     with pytest.raises(SourceError, match=r"broken\.npz"):
         publish(an_experiment(kafka_settings, topic, source={"kind": "npz", "path": str(tmp_path / "broken.npz")}))
     assert everything(kafka_settings, topic) == []
+
+
+def test_bad_rows_are_skipped_counted_and_told(
+        kafka_settings: Kafka, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.csv").write_text("n,label\n" + "".join(f"{'x' if n % 10 == 3 else n},{n % 2}\n" for n in range(100)))
+    source = {"kind": "csv", "path": str(tmp_path / "t.csv"), "label": "label", "on_bad_row": "skip"}
+    experiment = an_experiment(kafka_settings, topic, source=source, features={"n": "number"})
+    done = publish(experiment)
+    assert (done.samples, done.skipped.count) == (90, 10)
+    (line,) = done.skipped.told()
+    assert line.startswith(f"10 bad rows skipped, the first: {tmp_path / 't.csv'}: line 5: column 'n': 'x'")
+    assert_whole(experiment, 90)
+    (tmp_path / "race.yaml").write_text(json.dumps(experiment.model_dump(mode="json")))
+    monkeypatch.setattr(sys, "argv", ["streamil", "produce", str(tmp_path / "race.yaml"), "--metrics", "127.0.0.1:0"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    assert line in capsys.readouterr().err

@@ -173,6 +173,18 @@ def test_a_name_that_no_topic_can_have_is_refused_with_what_is_allowed(written, 
             assert word in told
 
 
+@pytest.mark.parametrize("name", ["my stream", "team/a", "n" * 240, "..", "m\xe9t\xe9o"])
+def test_an_experiment_whose_topics_cannot_have_their_names_is_refused(written, command, name):
+    """240 letters fit alone, but not with `.predictions`."""
+    path = written("base.csv", stream=f", topic: {json.dumps(name)}")
+    path.write_text(path.read_text().replace("name: case", f"name: {json.dumps(name)}"), encoding="utf-8")
+    code, _, told = command("check", path)
+    assert code == 1
+    assert len(told.splitlines()) == 1
+    for word in ("name: ", "a-z", "237", "249"):
+        assert word in told
+
+
 @pytest.mark.parametrize("name", ["../outside", "a b/c", "..", "/abs", "m\xe9t\xe9o"])
 def test_nothing_is_written_outside_the_folder_asked_for(written, command, tmp_path, monkeypatch, name):
     path = written("base.csv")

@@ -28,7 +28,7 @@ from streamil.codec._gather import CELLS_LIMIT, SAMPLES_LIMIT
 from streamil.codec.json_format import DEPTH_LIMIT
 from streamil.experiment import Experiment, Regime, load_experiment
 from streamil.experiment_file import read_yaml
-from streamil.features import SLOTS
+from streamil.kinds import SLOTS
 from streamil.learners import ALGORITHMS, learner_class
 from streamil.learners.torch_arm import TorchHyperparameters
 from streamil.race import Race

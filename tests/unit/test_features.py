@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from streamil.codec import REASONS, cast, decode, encode
 from streamil.experiment import Stream
-from streamil.features import SLOTS, Featurizer
+from streamil.features import Featurizer
+from streamil.kinds import SLOTS
 from streamil.samples import Records
 from streamil.standardiser import Standardiser
 from streamil.streams import open_stream, pack
@@ -91,7 +92,7 @@ def test_named_features_do_not_depend_on_how_samples_are_cut(columns, labels, cu
     whole = batches_of(one, records, [])
     parts = batches_of(many, records, cuts)
     assert [part.tobytes() for part in parts] == [part.tobytes() for part in whole]
-    assert (one.inputs, one.ignored, one.shared) == (many.inputs, many.ignored, many.shared)
+    assert (one.inputs, one.features.ignored, one.features.shared) == (many.inputs, many.features.ignored, many.features.shared)
 
 
 def test_dense_inputs_do_not_depend_on_how_samples_are_cut():
@@ -176,7 +177,7 @@ def test_a_category_is_a_block_of_slots_and_the_rest_share_the_last():
     assert made.inputs == SLOTS + 1
     hot = [np.flatnonzero(row[:SLOTS]).tolist() for row in batch.x]
     assert hot == [[min(n, SLOTS - 1)] for n in range(40)] + [[], [0], [SLOTS - 1]]
-    assert made.shared == 10
+    assert made.features.shared == 10
 
 
 def test_features_are_fixed_by_the_first_good_sample():
@@ -190,7 +191,7 @@ def test_features_are_fixed_by_the_first_good_sample():
     batch, rejected = transform(made, later)
     assert rejected == ()
     assert batch.x.shape == (1, 3 + SLOTS)
-    assert made.ignored == 1
+    assert made.features.ignored == 1
 
 
 def test_a_state_goes_on_where_it_was(tmp_path):
@@ -204,7 +205,7 @@ def test_a_state_goes_on_where_it_was(tmp_path):
         again.load_state_dict(made.state_dict())
         assert_same(transform(again, records[40:])[0], transform(made, records[40:])[0])
         assert again.labels.names == made.labels.names
-        assert (again.inputs, again.names, again.shared) == (made.inputs, made.names, made.shared)
+        assert (again.inputs, again.names, again.features.shared) == (made.inputs, made.names, made.features.shared)
     fresh = featurizer()
     fresh.load_state_dict(featurizer().state_dict())
     assert fresh.inputs is None
