@@ -9,6 +9,7 @@ import json
 import signal
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer
 from processes import running, until
 from prometheus_client.parser import text_string_to_metric_families
 from streamil_consumer import consume
@@ -397,3 +398,22 @@ def test_a_kind_that_is_guessed_is_told_once_and_a_wrong_declaration_ends_with_o
     send(elsewhere, (b'{"features": {"n": 1}, "y": "a"}', {}))
     with pytest.raises(ExperimentError, match=r"^stream\.features: found 'nn', [^\n]*nearest known: n\)[^\n]*$"):
         consume(elsewhere, until=1)
+
+
+def test_record_times_of_1970_and_of_the_future_do_not_spoil_the_latency(kafka_settings: Kafka, topic: str) -> None:
+    """Cases of opensearch-project/data-prepper#5108 and others: negative latencies, and such of 55 years."""
+    client = KafkaAdminClient(bootstrap_servers=kafka_settings.bootstrap_servers)
+    client.create_topics({topic: {"num_partitions": 1, "replication_factor": 1, "configs": {"retention.ms": "-1"}}})
+    client.close()
+    experiment = an_experiment(kafka_settings, topic)
+    now = int(time.time() * 1000)
+    with TopicWriter(kafka_settings, topic) as writer:
+        for sent in (0, now + 59 * 60_000, now):
+            writer.send(b'{"x": [1, 2], "y": "up"}', timestamp_ms=sent)
+        assert writer.flush(20)
+    with consuming(experiment) as one:
+        one.wait(samples=3, lag=0)
+        found = one.metrics()
+        assert 0 <= found["streamil_end_to_end_latency_seconds_sum", frozenset()] < 4000
+        assert found["streamil_end_to_end_latency_seconds_count", frozenset()] == 2
+        assert found["streamil_latency_skipped_total", frozenset()] == 1

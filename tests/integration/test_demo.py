@@ -20,7 +20,8 @@ from streamil.experiment import load_experiment
 
 pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("installed_kafka")]
 
-ARMS = ["il-prox@1", "il-prox@8", "bp-sgd@1", "bp-sgd@8", "bp-adam@1", "bp-adam@8"]
+MEMBERS = {"il-kfac": 1, "il-prox": 1, "bp-kfac": 1, "bp-adam": 3, "bp-sgd": 3}
+ARMS = [f"{name}@{size}" for name in MEMBERS for size in (1, 8)]
 
 
 def parts(demo: Running) -> list[psutil.Process]:
@@ -42,13 +43,13 @@ def test_the_demo_races_and_leaves_its_results(tmp_path: Path) -> None:
     assert summary["samples"] == 600 and list(summary["arms"]) == ARMS
     for name, arm in summary["arms"].items():
         scored = 600 if name.endswith("@1") else 600 // 8 * 8
-        assert [member["samples"] for member in arm["members"]] == [scored] * 3
+        assert [member["samples"] for member in arm["members"]] == [scored] * MEMBERS[name[:-2]]
         assert max(member["accuracy"] for member in arm["members"]) > 0.3  # three times chance
     curve = pq.read_table(tmp_path / "curve.parquet")
     assert set(curve["arm"].to_pylist()) == set(ARMS) and max(curve["ordinal"].to_pylist()) == 599
     pixels = image.imread(tmp_path / "accuracy.png")
     assert min(pixels.shape[:2]) > 300 and float(np.std(pixels)) > 0.05
-    for text in (*ARMS, "il-prox@1 against bp-sgd@1", f"results in {tmp_path}/"):
+    for text in (*ARMS, "il-kfac@1 against bp-kfac@1", "il-prox@8 against bp-sgd@8", f"results in {tmp_path}/"):
         assert text in done.stdout, done.stdout
     assert run(load_experiment(tmp_path / "experiment.yaml"), limit=600) == summary
 

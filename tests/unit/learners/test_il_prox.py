@@ -81,7 +81,7 @@ def test_copies_without_epsilon_stay_finite(size, dtype):
 
 @pytest.mark.parametrize("alpha", [0.01, 1.0, 100.0])
 def test_one_layer_moves_the_share_of_the_way_that_a_proximal_step_reaches(alpha):
-    population = build(layers=[6, 4], alpha=alpha, target="fresh")
+    population = build(layers=[6, 4], alpha=alpha, target="fresh", epsilon=0.25)
     x, y = samples(1)
     q = torch.softmax(population.predict(x)[0], -1)
     n = (x**2).sum() + 1.25

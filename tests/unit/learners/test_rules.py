@@ -58,7 +58,7 @@ def test_norms_of_factors_are_those_of_the_gradient(size, biases):
     ("bp-obgd", lambda alpha, loss, g: alpha / max(1, alpha * 2 * sum(part.abs().sum() for part in g))),
 ])
 def test_stable_steps_follow_the_gradient_as_far_as_their_bound(algorithm, step_of, alpha, size):
-    population = build(algorithm, size, alpha=alpha)
+    population = build(algorithm, size, alpha=alpha, **({"kappa": 2.0} if algorithm == "bp-obgd" else {}))
     x, y = samples(size)
     loss, g = gradient(population, x, y)
     before = population.weights
