@@ -34,7 +34,7 @@ class BPObGD(Backprop):
     Examples
     --------
     >>> from streamil.learners import create
-    >>> population = create("bp-obgd", [2, 2], [{"alpha": 1e6}])
+    >>> population = create("bp-obgd", [2, 2], [{"alpha": 1e6, "kappa": 2.0}])
     >>> before = population.weights[0][0]
     >>> outcome = population.step([[1.0, 0.0]], [0])
     >>> bool((population.weights[0][0] - before).abs().sum() <= 0.5)

@@ -28,7 +28,7 @@ def plot_accuracy(folder: Path) -> Path:
     summary = json.loads((folder / "summary.json").read_text())
     curve = pq.read_table(folder / "curve.parquet")
     columns = {name: curve[name].to_numpy() for name in ("arm", "member", "ordinal", "windowed")}
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    figure = Figure(figsize=(11, 5.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _curves(left, summary, columns)
     _advantage(right, summary)
@@ -56,7 +56,7 @@ def _curves(axes: Axes, summary: Mapping[str, Any], columns: Mapping[str, Any]) 
     axes.set(xlabel="samples", ylabel="windowed accuracy")
     axes.grid(alpha=0.25)
     if axes.lines:
-        axes.legend(fontsize=8, loc="lower right")
+        _legend(axes, columns=3)
 
 
 def _looks(arms: list[str]) -> dict[str, tuple[str, str]]:
@@ -87,4 +87,9 @@ def _advantage(axes: Axes, summary: Mapping[str, Any]) -> None:
     axes.set_xticks(range(len(sizes)), sizes)
     axes.grid(alpha=0.25, axis="y")
     if pairs:
-        axes.legend(fontsize=8, loc="best")
+        _legend(axes, columns=2)
+
+
+def _legend(axes: Axes, columns: int) -> None:
+    """Put the legend below the axes, where it hides no point."""
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=columns, frameon=False)
