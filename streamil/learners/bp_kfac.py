@@ -14,7 +14,7 @@ class BPKFacHyperparameters(KFacHyperparameters):
 
     alpha: float = Field(default=1e-4, gt=0, description="Step size; the first one where it is adaptive.")
     alpha_min: float = Field(default=1e-5, gt=0, description="Smallest step size, if adaptive.")
-    alpha_max: float = Field(default=3e-4, gt=0, description="Largest step size, if adaptive.")
+    alpha_max: float = Field(default=1e-3, gt=0, description="Largest step size, if adaptive.")
 
 
 class BPKFac(KFac):
