@@ -11,7 +11,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from streamil.experiment import Experiment, Feature, Regime, Source
+from streamil.experiment import Experiment
+from streamil.experiment.features import Feature
+from streamil.experiment.regimes import Regime
+from streamil.experiment.sources import Source
 from streamil.learners import ALGORITHMS, learner_class
 
 PAGE = Path(__file__).with_name("experiment-file.md")

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from streamil.demo_regimes import DEMO_REGIMES
-from streamil.experiment import Drift, Stream
+from streamil.experiment import Stream
+from streamil.experiment.regimes import Drift
 from streamil.samples import Records
 from streamil.streams import open_stream, pack
 from streamil.streams.regimes.drift import concepts_of

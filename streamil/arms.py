@@ -10,10 +10,12 @@ from typing import Any, get_origin
 from pydantic import BaseModel, ValidationError
 
 from streamil.errors import LearnerError
-from streamil.experiment import MEMBERS_LIMIT, Arm, ComparisonOf, Experiment, batch_sizes
+from streamil.experiment import Arm, ComparisonOf, Experiment, batch_sizes
 from streamil.experiment_file import nearest
 from streamil.learners import ALGORITHMS, FOREIGN, learner_class
 from streamil.problems import problems
+
+MEMBERS_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ import numpy as np
 from streamil.arms import ArmPlan, plan_arms, plan_comparisons
 from streamil.errors import SourceError
 from streamil.evaluation import allot
-from streamil.experiment import Experiment, Regime, TopicSource
+from streamil.experiment import Experiment
+from streamil.experiment.regimes import Regime
+from streamil.experiment.sources import TopicSource
 from streamil.features import Featurizer
 from streamil.learners import learner_class
 from streamil.learners.hyperparameters import read_members

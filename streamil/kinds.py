@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamil.experiment import CategoryFeature, Feature, NumberFeature, TimeFeature
+from streamil.experiment.features import CategoryFeature, Feature, NumberFeature, TimeFeature
 from streamil.values import Column, category_text, missing, number, read_numbers, read_times
 
 SLOTS = CategoryFeature(kind="category").slots

@@ -10,7 +10,8 @@ import numpy as np
 
 from streamil.codec.topic import decoder
 from streamil.errors import BrokerError, CodecError
-from streamil.experiment import Experiment, Stream, TopicSource
+from streamil.experiment import Experiment, Stream
+from streamil.experiment.sources import TopicSource
 from streamil.experiment_file import nearest
 from streamil.features import Featurizer
 from streamil.field_path import dotted

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from streamil.errors import ExperimentError
-from streamil.experiment import Feature, Stream, TimeFeature
+from streamil.experiment import Stream
+from streamil.experiment.features import Feature, TimeFeature
 from streamil.experiment_file import nearest
 from streamil.kinds import CategoryInputs, Inputs, inputs_of, kind_of
 from streamil.standardiser import Standardiser

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from streamil.experiment import Stream, TableSource
+from streamil.experiment import Stream
+from streamil.experiment.sources import TableSource
 from streamil.experiment_file import key_text
 from streamil.values import PER_SECOND, missing, moment, number, to_float
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamil.codec.topic import Decoder
 from streamil.errors import CodecError, StreamMismatch
-from streamil.experiment import TopicSource
+from streamil.experiment.sources import TopicSource
 from streamil.kafka import Message
 from streamil.race import PIECE, Race
 from streamil.samples import Records

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streamil.codec._gather import Bad, Gather, require_sample_count, shown
 from streamil.codec.json_format import beyond_exact, columns_of, dense_row, stacked
 from streamil.errors import CodecError
-from streamil.experiment import TopicSource
+from streamil.experiment.sources import TopicSource
 from streamil.field_path import dotted
 from streamil.samples import Records
 from streamil.values import Seconds

@@ -15,7 +15,8 @@ from streamil.codec.json_format import parse_json
 from streamil.codec.mapping import FieldMapping
 from streamil.codec.reasons import REASONS
 from streamil.errors import CodecError, ExperimentError
-from streamil.experiment import Stream, TopicSource
+from streamil.experiment import Stream
+from streamil.experiment.sources import TopicSource
 from streamil.experiment_file import nearest
 from streamil.samples import Records
 from streamil.user_code import first_line, load_module

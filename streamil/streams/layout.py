@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamil.errors import SourceError
-from streamil.experiment import Feature, TableSource
+from streamil.experiment.features import Feature
+from streamil.experiment.sources import TableSource
 from streamil.experiment_file import nearest
 from streamil.samples import label_text
 from streamil.streams.source import Skipped

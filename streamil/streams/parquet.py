@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamil.errors import SourceError
-from streamil.experiment import Feature, NumberFeature, TableSource, TimeFeature
+from streamil.experiment.features import Feature, NumberFeature, TimeFeature
+from streamil.experiment.sources import TableSource
 from streamil.kinds import inputs_of
 from streamil.samples import Records
 from streamil.streams.chunks import CHUNK, take

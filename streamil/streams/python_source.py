@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamil.errors import SourceError
-from streamil.experiment import PythonSource
+from streamil.experiment.sources import PythonSource
 from streamil.experiment_file import nearest
 from streamil.samples import Records, label_text
 from streamil.streams.chunks import CHUNK, rows_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 from streamil.errors import SourceError
-from streamil.experiment import RiverSource
+from streamil.experiment.sources import RiverSource
 from streamil.experiment_file import nearest
 from streamil.streams.python_source import sampled
 from streamil.streams.source import Opened

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from streamil.experiment import CategoryFeature, CsvSource, Feature, TimeFeature
+from streamil.experiment.features import CategoryFeature, Feature, TimeFeature
+from streamil.experiment.sources import CsvSource
 from streamil.samples import Records
 from streamil.streams.layout import BadRow, Layout, id_of, label_of, segment_of, time_of
 from streamil.values import LARGEST, moment, number

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from streamil import experiment as files
 from streamil.errors import SourceError
+from streamil.experiment import Stream, sources
 from streamil.samples import Records
 from streamil.streams import chunks, idx
 from streamil.streams.npz import npz
@@ -29,7 +29,7 @@ class OpenStream(Iterator[Records]):
         Whether the source cannot be read again: another call yields other samples.
     """
 
-    def __init__(self, stream: files.Stream, folder: Path) -> None:
+    def __init__(self, stream: Stream, folder: Path) -> None:
         source = open_source(stream, folder)
         self.live = source.live
         self.skipped = source.skipped
@@ -43,7 +43,7 @@ class OpenStream(Iterator[Records]):
         return next(self._chunks)
 
 
-def open_stream(stream: files.Stream, folder: Path) -> OpenStream:
+def open_stream(stream: Stream, folder: Path) -> OpenStream:
     """Return the stream's samples in order: source, then regimes, then limit.
 
     Parameters
@@ -60,31 +60,31 @@ def open_stream(stream: files.Stream, folder: Path) -> OpenStream:
 
     Examples
     --------
-    >>> stream = files.Stream.model_validate({"source": {"kind": "elec"}, "limit": 2})
+    >>> stream = Stream.model_validate({"source": {"kind": "elec"}, "limit": 2})
     >>> [(list(records.columns)[:2], list(records.y)) for records in open_stream(stream, Path())]
     [(['period', 'nswprice'], ['1', '1'])]
     """
     return OpenStream(stream, folder)
 
 
-def open_source(stream: files.Stream, folder: Path) -> Opened:
+def open_source(stream: Stream, folder: Path) -> Opened:
     """Open the source that the experiment file names; see `open_stream`."""
     source = stream.source
-    if isinstance(source, files.MnistSource):
+    if isinstance(source, sources.MnistSource):
         return Opened(idx.mnist(source.part))
-    if isinstance(source, files.ElecSource | files.WeatherSource):
+    if isinstance(source, sources.ElecSource | sources.WeatherSource):
         path = idx.DATA / f"{source.kind}.csv.gz"
-        return csv_table(files.CsvSource(kind="csv", path=path, label=csv_header(path)[-1]), path,
+        return csv_table(sources.CsvSource(kind="csv", path=path, label=csv_header(path)[-1]), path,
                          stream.features)
-    if isinstance(source, files.IdxSource):
+    if isinstance(source, sources.IdxSource):
         return Opened(idx.idx(folder / source.images, folder / source.labels))
-    if isinstance(source, files.NpzSource):
+    if isinstance(source, sources.NpzSource):
         return Opened(npz(folder / source.path))
-    if isinstance(source, files.RiverSource):
+    if isinstance(source, sources.RiverSource):
         return river_source(source, stream.seed)
-    if isinstance(source, files.PythonSource):
+    if isinstance(source, sources.PythonSource):
         return python_source(source, folder)
-    if isinstance(source, files.TopicSource):
+    if isinstance(source, sources.TopicSource):
         raise SourceError("stream.source: others fill this topic; `streamil consume` learns from it")
-    read: Callable[..., Opened] = csv_table if isinstance(source, files.CsvSource) else parquet
+    read: Callable[..., Opened] = csv_table if isinstance(source, sources.CsvSource) else parquet
     return read(source, folder / source.path, stream.features)

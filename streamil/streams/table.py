@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TextIO
 
 from streamil.errors import SourceError
-from streamil.experiment import CsvSource, Feature
+from streamil.experiment.features import Feature
+from streamil.experiment.sources import CsvSource
 from streamil.samples import Records
 from streamil.streams.chunks import CHUNK
 from streamil.streams.layout import BadRow, Layout, on_bad_row

@@ -26,7 +26,8 @@ from streamil.codec import REASONS, RECORD_LIMIT, decode
 from streamil.codec._arrow_guard import EXPANDED_LIMIT
 from streamil.codec._gather import CELLS_LIMIT, SAMPLES_LIMIT
 from streamil.codec.json_format import DEPTH_LIMIT
-from streamil.experiment import Experiment, Regime, load_experiment
+from streamil.experiment import Experiment, load_experiment
+from streamil.experiment.regimes import Regime
 from streamil.experiment_file import read_yaml
 from streamil.kinds import SLOTS
 from streamil.learners import ALGORITHMS, learner_class

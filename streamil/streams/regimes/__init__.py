@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from streamil.errors import SourceError
-from streamil.experiment import Regime
+from streamil.experiment.regimes import Regime
 from streamil.samples import Records
 from streamil.streams.chunks import CHUNK, cut, pack
 from streamil.streams.regimes.bursty import bursty
@@ -61,7 +61,7 @@ def reshape(samples: Iterator[Records], regimes: Sequence[Regime], seed: int, *,
 
     Examples
     --------
-    >>> from streamil.experiment import SparseLabels
+    >>> from streamil.experiment.regimes import SparseLabels
     >>> source = iter([Records(y=["a", "b"]), Records(y=["c"])])
     >>> [records.y for records in reshape(source, [SparseLabels(kind="sparse-labels", keep=0.5)], 1, finite=True)]
     [[None, 'b', 'c']]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from streamil.experiment import Bursty
+from streamil.experiment.regimes import Bursty
 from streamil.samples import Records
 
 CLOSER = 10

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from streamil.experiment import ClassIncremental
+from streamil.experiment.regimes import ClassIncremental
 from streamil.samples import Records
 from streamil.streams.chunks import take
 from streamil.streams.regimes.segments import Segments

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from streamil.experiment import Correlated
+from streamil.experiment.regimes import Correlated
 from streamil.samples import Records
 from streamil.streams.chunks import CHUNK, join
 from streamil.streams.regimes.shelves import Shelves

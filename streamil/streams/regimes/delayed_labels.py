@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from streamil.errors import SourceError
-from streamil.experiment import DelayedLabels
+from streamil.experiment.regimes import DelayedLabels
 from streamil.samples import Records
 
 

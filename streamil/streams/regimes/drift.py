@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamil.errors import SourceError
-from streamil.experiment import Drift
+from streamil.experiment.regimes import Drift
 from streamil.samples import Records
 from streamil.streams.chunks import join, take
 from streamil.streams.regimes.numbers import Numbers

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from streamil.experiment import LongTail
+from streamil.experiment.regimes import LongTail
 from streamil.samples import Records
 from streamil.streams.chunks import take
 from streamil.streams.regimes.shelves import Label

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from streamil.experiment import NoisyLabels
+from streamil.experiment.regimes import NoisyLabels
 from streamil.samples import Records
 
 

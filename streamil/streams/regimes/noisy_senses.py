@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from streamil.experiment import NoisySenses
+from streamil.experiment.regimes import NoisySenses
 from streamil.samples import Records
 from streamil.streams.regimes.numbers import Numbers
 from streamil.values import LARGEST

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from streamil.experiment import SinglePass
+from streamil.experiment.regimes import SinglePass
 from streamil.samples import Records
 from streamil.streams.chunks import CHUNK, join, size_in_memory, take
 from streamil.streams.regimes.memory import require_room

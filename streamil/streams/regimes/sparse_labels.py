@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from streamil.experiment import SparseLabels
+from streamil.experiment.regimes import SparseLabels
 from streamil.samples import Records
 
 

@@ -16,7 +16,8 @@ from streamil.codec import REASONS, CodecError
 from streamil.codec._gather import CELLS_LIMIT, SAMPLES_LIMIT
 from streamil.codec.mapping import FieldMapping
 from streamil.codec.topic import decoder
-from streamil.experiment import Stream, TopicSource
+from streamil.experiment import Stream
+from streamil.experiment.sources import TopicSource
 from streamil.samples import Records
 
 

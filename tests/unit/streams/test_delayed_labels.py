@@ -16,7 +16,8 @@ from streamil_producer.wire import Position
 
 from streamil.direct import run
 from streamil.errors import SourceError
-from streamil.experiment import DelayedLabels, Experiment, Stream
+from streamil.experiment import Experiment, Stream
+from streamil.experiment.regimes import DelayedLabels
 from streamil.samples import Records
 from streamil.streams import open_stream, pack
 from streamil.streams.regimes import reshape

@@ -1,0 +1,82 @@
+"""What is raced on the stream: network, arms, comparisons, and where it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator
+
+from streamil.experiment.model import Model
+
+
+class Network(Model):
+    """The shape that all arms share."""
+
+    hidden: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field((64, 64), max_length=10)
+    activation: Literal["relu", "tanh", "leaky-relu", "identity"] = "relu"
+
+
+class Arm(Model):
+    """One algorithm with its hyperparameters; a list-valued hyperparameter is a sweep."""
+
+    model_config = ConfigDict(extra="allow")
+
+    algorithm: str
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | tuple[Annotated[int, Field(ge=1, le=4096)], ...] = 1
+    seeds: int = Field(1, ge=1, le=100, description="replicates of every candidate")
+
+    @field_validator("batch_size")
+    @classmethod
+    def _sizes_once(cls, sizes: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        if isinstance(sizes, tuple) and (not sizes or len(set(sizes)) != len(sizes)):
+            raise ValueError("each batch size once, at least one")
+        return sizes
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """The hyperparameters as written: values, or lists of values."""
+        return dict(self.model_extra or {})
+
+
+class ComparisonOf(Model):
+    """Two arms to compare."""
+
+    challenger: str
+    baseline: str
+
+
+class Verdict(Model):
+    """How sure a verdict must be."""
+
+    alpha: float = Field(0.05, gt=0, lt=1, description="error rate of all verdicts of the experiment together")
+
+
+class Evaluation(Model):
+    """How accuracy is followed over time."""
+
+    window: int = Field(1000, ge=1, le=1_000_000, description="samples in the windowed accuracy")
+    fading: float = Field(0.999, ge=0.5, lt=1, description="weight of the past in the fading accuracy, per sample")
+
+
+class Kafka(Model):
+    """Where the broker is."""
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    start: Literal["earliest", "latest"] = Field("earliest", description="where a consumer without a position starts")
+
+
+class Service(Model):
+    """How the two processes serve."""
+
+    metrics: str = Field("127.0.0.1:9108", description="address of the consumer's metrics and page")
+    producer_metrics: str = Field("127.0.0.1:9109", description="address of the producer's metrics")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: a GPU where there is one")
+    threads: int = Field(1, ge=1, le=256, description="threads of torch; part of what makes numbers repeat")
+
+    @field_validator("metrics", "producer_metrics")
+    @classmethod
+    def _address(cls, address: str) -> str:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError("host:port, for example 127.0.0.1:9108")
+        return address
