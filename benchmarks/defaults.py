@@ -66,10 +66,10 @@ HEAD = f"""
 Accuracy, test-then-train, over {SAMPLES:,} samples at mini-batches of 1 and 8 (`@1`, `@8`): MNIST shuffled,
 784-256-256-10, one seed; Elec2 and weather in source order, 64-64, the mean of three seeds. One hyperparameter at
 a time leaves its default, two where a grid is shown. **Bold**: the default. They were chosen on these streams in
-hindsight, for all rules alike; differences below .005 say little, and one setting can differ by .001 between rows:
-another population rounds otherwise. Elec2 is autocorrelated, repeating its last label scores .85. Left out is
-implicit-sgd, a reference that takes a thousand times as long. Repeat with `python benchmarks/defaults.py`, about an
-hour on two quiet cores.
+hindsight, for all rules alike; differences below .005 say little, and one setting can differ by .001 between rows
+(bp-kfac: .005): another population rounds otherwise. Elec2 is autocorrelated, repeating its last label scores .85.
+Left out is implicit-sgd, a reference that takes a thousand times as long. Repeat with `python benchmarks/defaults.py`,
+about an hour on two quiet cores.
 """
 
 

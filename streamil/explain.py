@@ -126,6 +126,9 @@ def _look(experiment: Experiment) -> _Look:
     rejected: list[Rejected] = []
     samples = open_stream(experiment.stream, experiment.folder)
     for records in samples:
+        if records.late:
+            featurizer.meet(records)
+            continue
         part: Records = records[:LOOK_AHEAD - seen]
         rejected += featurizer.transform(part, np.arange(seen, seen + len(part), dtype=np.int64))[1]
         first.append(part)

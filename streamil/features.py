@@ -115,6 +115,12 @@ class Featurizer:
         """Return the index of a label, after `label_map`, or None for one outside a closed set."""
         return self.labels.index(self._label_map.get(label, label))
 
+    def meet(self, late: Records) -> None:
+        """Take note of the classes of late labels, for a look at what they are."""
+        for label in late.y:
+            if label is not None:
+                self.label_index(label)
+
     def _label_indices(self, labels: Any, bad: dict[int, tuple[str, str]]) -> NDArray[np.int64]:
         """Return the indices of the good samples' labels; a label outside a closed set makes its sample bad."""
         indices: list[int] = []

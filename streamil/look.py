@@ -16,7 +16,7 @@ from streamil.experiment_file import nearest
 from streamil.features import Featurizer
 from streamil.field_path import dotted
 from streamil.kafka import Message, first_messages
-from streamil.samples import Rejected
+from streamil.samples import Records, Rejected
 
 PUBLISHING = ("limit", "regimes", "samples_per_record", "codec", "rate")
 """Keys of a stream that say how it is published."""
@@ -35,6 +35,19 @@ class Look:
     rejected: Counter[str] = field(default_factory=Counter)
     first_detail: str = ""
     lines: list[str] = field(default_factory=list)
+
+    def take(self, message: Message, records: Records) -> None:
+        """See the samples, or the classes of late labels, as a race would."""
+        if records.late:
+            self.featurizer.meet(records)
+            return
+        part = records[:LOOK_AHEAD - self.samples]
+        ordinals = np.arange(self.samples, self.samples + len(part), dtype=np.int64)
+        batch, rejected = self.featurizer.transform(part, ordinals)
+        self.samples += len(batch)
+        self.unlabelled += int((batch.y < 0).sum())
+        for one in (*records.rejected, *rejected):
+            self.reject(message, one)
 
     def reject(self, message: Message, one: Rejected) -> None:
         """Count a record or sample that a consumer would reject."""
@@ -64,17 +77,9 @@ def look_at_topic(experiment: Experiment) -> Look:
             for message in messages:
                 look.records += 1
                 try:
-                    records = decode(message.value, message.headers)
+                    look.take(message, decode(message.value, message.headers))
                 except CodecError as error:
                     look.reject(message, Rejected(0, error.reason, error.detail))
-                else:
-                    part = records[:LOOK_AHEAD - look.samples]
-                    ordinals = np.arange(look.samples, look.samples + len(part), dtype=np.int64)
-                    batch, rejected = look.featurizer.transform(part, ordinals)
-                    look.samples += len(batch)
-                    look.unlabelled += int((batch.y < 0).sum())
-                    for one in (*records.rejected, *rejected):
-                        look.reject(message, one)
                 if look.samples >= LOOK_AHEAD or look.records >= LOOK_AHEAD:
                     break
     except BrokerError as error:

@@ -183,6 +183,14 @@ def test_check_looks_at_the_first_records(kafka_settings: Kafka, topic: str, tmp
     assert "warning: no sample has the label payload.after.is_frad (nearest known: payload.after.is_fraud)" in checked.stdout
 
 
+def test_check_takes_late_labels_for_what_they_are(kafka_settings: Kafka, topic: str, tmp_path: Path) -> None:
+    experiment = an_experiment(kafka_settings, topic, {"kind": "topic", "label": "fraud", "id": "key"})
+    send(experiment, *plain(b'{"key": 1, "amount": 2}', b'{"key": 1, "fraud": true}', b'{"key": 2, "amount": 3}'))
+    lines = streamil("check", file_of(experiment, tmp_path)).stdout.splitlines()
+    assert "first records: 3 with 2 samples, 2 of them without a label; rejected: none" in lines
+    assert "classes: true (met in the first 2 samples; more may come)" in lines
+
+
 def test_check_without_a_broker_says_so_and_what_does_not_depend_on_it(tmp_path: Path) -> None:
     experiment = an_experiment(Kafka(bootstrap_servers="127.0.0.1:1"), "nobody", FLAT)
     checked = streamil("check", file_of(experiment, tmp_path))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from streamil.codec import CodecError, decode, encode
 from streamil.experiment import Experiment
+from streamil.explain import explain
 from streamil.late_labels import SETTLED_LIMIT, LateLabels
 from streamil.race import Race
 from streamil.results import summary
@@ -193,3 +194,11 @@ def test_an_arrow_row_without_its_half_is_rejected_alone():
         writer.write_batch(batch)
     records = decode(sink.getvalue().to_pybytes())
     assert records.late and records.ids == ["a"] and [one.index for one in records.rejected] == [1, 2]
+
+
+def test_check_takes_late_labels_for_what_they_are():
+    experiment = Experiment.model_validate({"arms": ARMS, "stream": {"source": {"kind": "elec"}, "regimes": [
+        {"kind": "delayed-labels", "samples": 10}]}})
+    lines = list(explain(experiment))
+    assert "classes: 1, 0 (met in the first 256 samples; more may come)" in lines
+    assert not [line for line in lines if line.startswith("warning")]
