@@ -52,7 +52,8 @@ TRIED: dict[str, list[dict[str, list[Any]]]] = {
     "il-adam": [{"learning_rate": ADAM_RATES}, {"clamp": [0.35, 0.95]}, {"inference_steps": [10, 20]}],
     "il-prox": [
         {"alpha": [0.1, 0.3, 1.0, 10.0], "gamma_bottom": [0.025, 0.05, 0.1, 0.2]}, {"inference_steps": [5, 10, 20]},
-        {"epsilon": [0.25, 1.0, 5.0]}, {"target": ["lagged", "fresh"]}, {"sweep": ["simultaneous", "sequential"]},
+        {"gamma_top": [0.0, 0.015, 0.05], "gamma_decay": [0.0, 0.01]}, {"epsilon": [0.25, 1.0, 5.0]},
+        {"target": ["lagged", "fresh"]}, {"sweep": ["simultaneous", "sequential"]},
     ],
     "il-prox-adam": [{"learning_rate": [0.00003, 0.0003, 0.001, 0.003], "alpha": [1.0, 100.0]}],
     "il-kfac": [{"alpha": [0.0001, 0.0005, 0.002]}, {"alpha_max": [0.003, 0.01, 0.03]}, *KFAC],
