@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ from streamil.local_kafka import LocalKafka
 # Machines that run tests are busy: how long an example takes says nothing about the code.
 settings.register_profile("streamil", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("streamil")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # tests started in the background: what they start would not hear a Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
