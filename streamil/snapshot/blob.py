@@ -13,7 +13,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from streamil.errors import SnapshotDamaged, SnapshotError, SnapshotNewer
-from streamil.snapshot.encoding import decode, encode, from_json, to_json
+from streamil.snapshot.encoding import DIMENSIONS_LIMIT, decode, encode, from_json, to_json
 
 Meta: TypeAlias = dict[str, "bool | int | float | str | None"]
 """What a snapshot says of itself: experiment, topic id, configuration hash, plan, ordinal, offset."""
@@ -157,6 +157,8 @@ def _tensors(section: bytes) -> list[Tensor]:
     tensors = [found[name] for number in range(len(found)) if (name := str(number)) in found]
     if len(tensors) != len(found):
         raise SnapshotDamaged(f"the {len(found)} tensors of the snapshot are not numbered from 0")
+    if any(tensor.dim() > DIMENSIONS_LIMIT for tensor in tensors):
+        raise SnapshotDamaged(f"a tensor of the snapshot has more than {DIMENSIONS_LIMIT} dimensions")
     if any(tensor.dtype == torch.bool and bool((tensor.view(torch.uint8) > 1).any()) for tensor in tensors):
         raise SnapshotDamaged("a truth value in the snapshot is neither 0 nor 1")
     return tensors

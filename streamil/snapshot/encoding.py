@@ -17,6 +17,8 @@ from streamil.errors import SnapshotDamaged, SnapshotError
 
 DEPTH_LIMIT = 64
 """Levels of nesting; a state of ours has about ten."""
+DIMENSIONS_LIMIT = 64
+"""Dimensions of an array or tensor; neither numpy nor torch computes with more."""
 EXACT = 2**53
 """Integers from here on are written as hexadecimal text: other readers of JSON would round them."""
 
@@ -124,12 +126,17 @@ def _encoded(value: Any, place: tuple[str | int, ...], tensors: list[Tensor]) ->
     if type(value) is np.ndarray and value.dtype.char in _DTYPES:
         native = value.astype(value.dtype.newbyteorder("="), order="C", copy=True)
         return _kept("$array", torch.from_numpy(native), tensors)
-    if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized and not value.is_meta:
+    if isinstance(value, Tensor) and _is_dense(value):
         plain = value.detach().resolve_conj().resolve_neg()
         return _kept("$tensor", torch.empty(plain.shape, dtype=plain.dtype).copy_(plain), tensors)
     kind = type(value).__name__ + (f" of {value.dtype}" if hasattr(value, "dtype") else "")
     raise SnapshotError(f"state{_shown(place)}: a snapshot cannot hold this {kind}; it holds None, numbers, texts, "
                         "bytes, lists, dicts with text as keys, and dense arrays and tensors of numbers")
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    return (tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
+            and tensor.dim() <= DIMENSIONS_LIMIT)
 
 
 def _kept(tag: str, tensor: Tensor, tensors: list[Tensor]) -> dict[str, int]:
@@ -215,8 +222,8 @@ def _decoded_tensor(value: Any, depth: int, left: dict[int, Tensor]) -> Tensor:
 def _decoded_array(value: Any, depth: int, left: dict[int, Tensor]) -> Any:
     try:
         return _taken(value, left).numpy()
-    except (TypeError, ValueError):
-        raise SnapshotDamaged(f"tensor {value} is of a type or shape that no array has") from None
+    except TypeError:
+        raise SnapshotDamaged(f"tensor {value} is of a type that no array has") from None
 
 
 def _decoded_bytes(value: Any, depth: int, left: dict[int, Tensor]) -> bytes:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import math
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from streamil.errors import SnapshotDamaged, SnapshotError, SnapshotNewer
@@ -22,6 +24,7 @@ from streamil.snapshot import blob as format
 from streamil.snapshot import pack, read_meta, unpack
 from streamil.snapshot.encoding import DEPTH_LIMIT
 
+VERSION_1 = Path(__file__).parent / "data" / "version-1.snapshot"
 HEADER = struct.Struct("<8sIIQQ")
 STATE = {
     "arms": {"il": {"w": torch.linspace(-1, 1, 12).reshape(3, 4), "alive": torch.tensor([True, False])}},
@@ -86,6 +89,25 @@ def test_tensors_of_every_type_and_shape(dtype, shape):
     assert same({"t": [tensor, tensor.T if tensor.dim() == 2 else tensor]}, unpack(pack({"t": (tensor, tensor.T if tensor.dim() == 2 else tensor)}, {}))[0])
 
 
+def test_a_snapshot_of_version_1_is_read_for_ever():
+    state, meta = unpack(VERSION_1.read_bytes())
+    assert same(STATE, state) and same(META, meta)
+
+
+def test_the_page_is_enough_to_write_a_reader():
+    data = VERSION_1.read_bytes()
+    magic, version, *sizes = struct.unpack("<8sIIQQ", data[:32])
+    assert (magic, version) == (b"STREAMIL", 1) and hashlib.sha256(data[:-32]).digest() == data[-32:]
+    meta, structure = data[32:32 + sizes[0]], data[32 + sizes[0]:32 + sum(sizes[:2])]
+    tensors = load(data[32 + sum(sizes[:2]):-32])
+    assert json.loads(meta)["experiment"] == "größe" and json.loads(meta)["ordinal"] == {"$int": f"{2**60:x}"}
+    pairs = dict(json.loads(structure)["$dict"])  # the state has a key that begins with $
+    assert pairs["labels"] == ["a", {"$str": "62eda080"}] and pairs["best"] == {"$float": "7ff0000000000000"}
+    assert torch.equal(tensors[str(pairs["arms"]["il"]["w"]["$tensor"])], STATE["arms"]["il"]["w"])
+    assert tensors[str(pairs["counts"]["$array"])].tolist() == [0, 1, 2, 3, 4]
+    assert bytes(tensors[str(pairs["hash"]["$bytes"])].tolist()) == b"\x00\xff"
+
+
 def test_views_parameters_and_big_endian_arrays_come_back_as_plain_values():
     weights = torch.nn.Parameter(torch.arange(6.0).reshape(2, 3))
     shared = weights.detach()
@@ -122,7 +144,7 @@ def deep(levels: int) -> list[Any]:
     ({"a": {1: 2}}, "state['a']: the key 1 is no text"), ([{"x": {1, 2}}], "state[0]['x']: a snapshot cannot hold this set"),
     ({"o": np.array([None])}, "ndarray of object"), (np.array(["a"]), "ndarray of <U1"), (np.zeros(1, np.complex128), "of complex128"),
     (np.ma.masked_array([1.0]), "MaskedArray"), (1j, "complex"), (torch.zeros(2, dtype=torch.complex128), "complex128"),
-    (torch.zeros(2, 2).to_sparse(), "Tensor of torch.float32"), (torch.zeros(2, device="meta"), "Tensor"),
+    (torch.zeros(2, 2).to_sparse(), "Tensor of torch.float32"), (torch.zeros(2, device="meta"), "Tensor"), (torch.zeros([1] * 65), "Tensor"),
     (deep(DEPTH_LIMIT + 1), "nested deeper than 64"),
     (lambda: 0, "function"), (np.datetime64("2024-01-01"), "date")])
 def test_what_would_not_come_back_is_refused_by_place(state, said):
