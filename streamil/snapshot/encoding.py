@@ -86,7 +86,7 @@ def from_json(section: bytes) -> Any:
         When it is none.
     """
     try:
-        return json.loads(section.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
+        return json.loads(section.decode(), object_pairs_hook=_once)
     except RecursionError:
         raise SnapshotDamaged(f"JSON nested deeper than {DEPTH_LIMIT}") from None
     except ValueError as error:  # with it UnicodeDecodeError, and numbers of too many digits
@@ -98,10 +98,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a key stands twice in an object")
     return found
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
 
 
 def _encoded(value: Any, place: tuple[str | int, ...], tensors: list[Tensor]) -> Any:
@@ -127,7 +123,7 @@ def _encoded(value: Any, place: tuple[str | int, ...], tensors: list[Tensor]) ->
         native = value.astype(value.dtype.newbyteorder("="), order="C", copy=True)
         return _kept("$array", torch.from_numpy(native), tensors)
     if isinstance(value, Tensor) and _is_dense(value):
-        plain = value.detach().resolve_conj().resolve_neg()
+        plain = value.detach()
         return _kept("$tensor", torch.empty(plain.shape, dtype=plain.dtype).copy_(plain), tensors)
     kind = type(value).__name__ + (f" of {value.dtype}" if hasattr(value, "dtype") else "")
     raise SnapshotError(f"state{_shown(place)}: a snapshot cannot hold this {kind}; it holds None, numbers, texts, "
@@ -171,7 +167,7 @@ def _decoded(value: Any, depth: int, left: dict[int, Tensor]) -> Any:
                 raise SnapshotDamaged(f"{key[:20]!r} stands where no such key can")
         return {key: _decoded(inner, depth + 1, left) for key, inner in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
-        raise SnapshotDamaged("a number beyond float64")
+        raise SnapshotDamaged("a number that strict JSON and float64 do not both have")
     return value
 
 

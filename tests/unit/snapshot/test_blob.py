@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.torch import load, save
@@ -74,6 +74,8 @@ states = st.recursive(st.none() | numbers | texts | st.binary() | views | tensor
 
 
 @given(states, st.dictionaries(texts, st.none() | numbers | texts, max_size=5))
+@example([*(struct.unpack(">d", bytes.fromhex(bits))[0] for bits in ("7ff8000000000001", "fff8000000000000")), -0.0, 5e-324,
+          2**53 - 1, -(2**53), 10**5000], {"$a": "\ud83d\ude00", "\ud800": True})
 def test_what_is_packed_comes_back_to_the_bit(state, meta):
     blob = pack(state, meta)
     found, said = unpack(blob)
@@ -95,7 +97,7 @@ def test_a_snapshot_of_version_1_is_read_for_ever():
 
 
 def test_the_page_is_enough_to_write_a_reader():
-    data = VERSION_1.read_bytes()
+    data = pack(STATE, META)
     magic, version, *sizes = struct.unpack("<8sIIQQ", data[:32])
     assert (magic, version) == (b"STREAMIL", 1) and hashlib.sha256(data[:-32]).digest() == data[-32:]
     meta, structure = data[32:32 + sizes[0]], data[32 + sizes[0]:32 + sum(sizes[:2])]
@@ -239,10 +241,13 @@ HOSTILE = {
     "text": {"structure": b'{"$str":"ff"}'}, "text of a number": {"structure": b'{"$str":1}'},
     "dict of a text": {"structure": b'{"$dict":"ab"}'}, "dict of triples": {"structure": b'{"$dict":[["a",1,2]]}'},
     "dict with a key twice": {"structure": b'{"$dict":[["a",1],["a",2]]}'}, "dict with a list as key": {"structure": b'{"$dict":[[[],1]]}'},
-    "no such tensor": {"structure": b'{"$tensor":0}'}, "a tensor by truth": {"structure": b'{"$tensor":true}', "tensors": save({"0": torch.zeros(1), "1": torch.zeros(1)})},
+    "no such tensor": {"structure": b'{"$tensor":0}'},
     "a tensor by text": {"structure": b'{"$tensor":"0"}', "tensors": save({"0": torch.zeros(1)})},
     "a tensor twice": {"structure": b'[{"$tensor":0},{"$tensor":0}]', "tensors": save({"0": torch.zeros(1)})},
     "a tensor of nobody": {"tensors": save({"0": torch.zeros(1)})}, "a tensor of another name": {"structure": b'{"$tensor":0}', "tensors": save({"w": torch.zeros(1)})},
+    "a tensor of another name beside": {"structure": b'{"$tensor":0}', "tensors": save({"0": torch.zeros(1), "w": torch.zeros(1)})},
+    "tensors by truth": {"structure": b'[{"$tensor":true},{"$tensor":0}]', "tensors": save({"0": torch.zeros(1), "1": torch.zeros(1)})},
+    "a tensor by list": {"structure": b'{"$tensor":[]}', "tensors": save({"0": torch.zeros(1)})},
     "bytes that are none": {"structure": b'{"$bytes":0}', "tensors": save({"0": torch.zeros(1)})},
     "bytes in rows": {"structure": b'{"$bytes":0}', "tensors": save({"0": torch.zeros(1, 1, dtype=torch.uint8)})},
     "an array of bfloat16": {"structure": b'{"$array":0}', "tensors": save({"0": torch.zeros(1, dtype=torch.bfloat16)})},

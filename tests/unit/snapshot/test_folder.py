@@ -76,6 +76,15 @@ def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(tmp_path, dam
         assert store.load()[1] == {"ordinal": 4}
 
 
+def test_what_the_disk_does_not_give_back_is_damaged(tmp_path):
+    told: list[str] = []
+    with FolderStore(tmp_path, tell=told.append) as store:
+        store.save(blob(1))
+        (tmp_path / "000000000002.snapshot").symlink_to("/proc/self/mem")  # to read its first byte is an input/output error
+        assert store.load()[1] == {"ordinal": 1}
+    assert len(told) == 1 and "Input/output error" in told[0]
+
+
 def test_a_newer_version_is_not_passed_over(tmp_path):
     with FolderStore(tmp_path) as store:
         store.save(blob(1))
@@ -277,5 +286,9 @@ def test_a_file_that_says_another_size_is_not_read(tmp_path, monkeypatch):
     path = tmp_path / "a"
     path.write_bytes(blob(1)[:32] + bytes(4 << 20))
     monkeypatch.setattr(folder_module, "unpack", lambda data: pytest.fail("it was read"))
+    with pytest.raises(SnapshotDamaged, match="does not fit its header"):
+        read_snapshot(path)
+    path.write_bytes(blob(1))
+    monkeypatch.setattr(folder_module, "BLOB_LIMIT", 100)
     with pytest.raises(SnapshotDamaged, match="does not fit its header"):
         read_snapshot(path)
