@@ -27,6 +27,9 @@ app = typer.Typer(
     help="Streaming online learning: inference learning and backpropagation side by side, test-then-train, from Kafka.",
 )
 
+snapshots = typer.Typer(no_args_is_help=True, help="What snapshots hold, and whether they are whole.")
+app.add_typer(snapshots, name="snapshot")
+
 INTERRUPTED = 130
 GRACE_SECONDS = 1.8
 """What a command may take after Ctrl-C to finish what was begun; then it is interrupted wherever it is."""
@@ -147,6 +150,28 @@ def run(file: File, limit: Limit = None, out: Out = None) -> None:
         report_result(result)
         if out is not None:
             say(f"results in {out}")
+
+
+@snapshots.command("inspect")
+def inspect_snapshot(file: Annotated[Path, typer.Argument(metavar="FILE", help="snapshot")]) -> None:
+    """Show what a snapshot says of itself, and a table of its entries."""
+    from streamil.snapshot.show import inspect
+
+    for line in inspect(file):
+        typer.echo(line)
+
+
+@snapshots.command("verify")
+def verify_snapshots(files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="snapshots")]) -> None:
+    """Say of each file whether it is a whole snapshot; exit 1 when one is not."""
+    from streamil.snapshot.show import verify
+
+    whole = True
+    for good, line in verify(files):
+        typer.echo(line)
+        whole &= good
+    if not whole:
+        raise typer.Exit(1)
 
 
 def load(file: Path) -> Experiment:

@@ -13,6 +13,9 @@ StreamilError
 │   ├── TopicMismatch      the topic exists, but does not fit: partitions, compaction, record size, name
 │   ├── StreamMismatch     records of another stream, or a gap in their ordinals
 │   └── PositionLost       the position to read from is no longer in the log
+├── SnapshotError          a snapshot that cannot be saved or loaded: its state, its folder, the disk
+│   ├── SnapshotDamaged    bytes that are no whole snapshot
+│   └── SnapshotNewer      a whole snapshot in a version of the format that this streamil does not know
 ├── LocalKafkaError        the local Kafka could not be installed, started or stopped
 └── TelemetryError         the address for metrics is taken or not ours
 ```
@@ -102,6 +105,18 @@ class StreamMismatch(BrokerError):
 
 class PositionLost(BrokerError):
     """The position to read from is no longer in the log."""
+
+
+class SnapshotError(StreamilError):
+    """A snapshot that cannot be saved or loaded."""
+
+
+class SnapshotDamaged(SnapshotError):
+    """Bytes that are no whole snapshot."""
+
+
+class SnapshotNewer(SnapshotError):
+    """A whole snapshot in a version of the format that this streamil does not know."""
 
 
 class LocalKafkaError(StreamilError):

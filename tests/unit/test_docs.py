@@ -182,6 +182,7 @@ def test_no_command_of_the_pages_is_unknown():
     from streamil.cli import app
 
     known = {command.callback.__name__ for command in app.registered_commands}
+    known |= {group.name for group in app.registered_groups}
     for page in PAGES:
         for block in blocks(page):
             for word in re.findall(r"^(?:\S*/)?streamil ([a-z-]+)", block.text, re.MULTILINE):
