@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,8 +58,8 @@ class Backlog:
         return {"first": self.first, "rows": rows, "said": pack(self._said)}
 
     def load_state_dict(self, state: Mapping[str, Any], inputs: int | None, classes: int,
-                        arms: Collection[str]) -> None:
-        """Take over a state of samples of `inputs` values and labels of `classes` kinds, what `arms` said alone.
+                        arms: Mapping[str, int]) -> None:
+        """Take over a state of samples of `inputs` values and labels of `classes` kinds; `arms` as of `unpack`.
 
         Raises
         ------

@@ -217,11 +217,19 @@ class Featurizer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the state of a featurizer of the same stream."""
+        """Take over the state of a featurizer of the same stream; raise ValueError where it does not fit."""
         labels = Labels(self.labels.names if self.labels.closed else None)
         for label in state["labels"]:
             labels.index(label)
+        if labels.names != list(state["labels"]):
+            raise ValueError(f"labels: got {len(state['labels'])}, those of the closed set, or each once, are allowed")
         self.labels = labels
         self.features.load_state_dict(state["features"])
         self.inputs, self._bytes = state["inputs"], bool(state["bytes"])
-        self._running = None if state["running"] is None else Standardiser.of(state["running"])
+        fits = self.inputs == self.features.width if self.names else type(self.inputs) is int and self.inputs >= 0
+        if not fits and not (self.inputs is None and not self.names):
+            raise ValueError(f"inputs: got {self.inputs}, their number is allowed")
+        scaled = self.inputs is not None and not self.names and not self._bytes and self._scale != "none"
+        if scaled != (state["running"] is not None):
+            raise ValueError("running: that of dense inputs that are standardised, and of no others, is allowed")
+        self._running = None if state["running"] is None else Standardiser.of(state["running"], self.inputs or 0)

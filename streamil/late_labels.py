@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,8 +133,8 @@ class LateLabels:
                 "settled": {"names": list(self._settled), "labels": list(self._settled.values())},
                 "counts": dict(self.counts)}
 
-    def load_state_dict(self, state: Mapping[str, Any], inputs: int | None, arms: Collection[str]) -> None:
-        """Take over a state of samples of `inputs` values, what `arms` said alone; past the room the oldest are dropped.
+    def load_state_dict(self, state: Mapping[str, Any], inputs: int | None, arms: Mapping[str, int]) -> None:
+        """Take over samples of `inputs` values, and what `arms` said of them; past the room the oldest are dropped.
 
         Raises
         ------
@@ -171,7 +171,7 @@ def pack(said: Sequence[Mapping[str, Said]]) -> dict[str, dict[str, Any]]:
     >>> packed = pack(said)
     >>> packed["il"]["rows"].tolist(), packed["il"]["classes"].tolist(), tuple(packed["il"]["logits"].shape)
     ([1, 2], [1, 3], (2, 1, 4))
-    >>> torch.equal(unpack(packed, 3, ["il"])[2]["il"].logits, said[2]["il"].logits)
+    >>> torch.equal(unpack(packed, 3, {"il": 2})[2]["il"].logits, said[2]["il"].logits)
     True
     """
     packed: dict[str, dict[str, Any]] = {}
@@ -184,8 +184,8 @@ def pack(said: Sequence[Mapping[str, Said]]) -> dict[str, dict[str, Any]]:
     return packed
 
 
-def unpack(packed: Mapping[str, Mapping[str, Any]], count: int, arms: Collection[str]) -> list[Mapping[str, Said]]:
-    """Return what `pack` was given, of `count` samples: what these `arms` said.
+def unpack(packed: Mapping[str, Mapping[str, Any]], count: int, arms: Mapping[str, int]) -> list[Mapping[str, Said]]:
+    """Return what `pack` was given, of `count` samples: what `arms` said, name -> members.
 
     An arm that was not there when a sample came says nothing of it: it predicts it when its label comes.
 
@@ -196,17 +196,19 @@ def unpack(packed: Mapping[str, Mapping[str, Any]], count: int, arms: Collection
     """
     said: list[dict[str, Said]] = [{} for _ in range(count)]
     for arm, own in packed.items():
+        if arm not in arms:
+            continue
         entries(own, ("rows", "classes", "logits", "live"))
         rows, classes = array(own, "rows", np.int64, (-1,)), array(own, "classes", np.int64, (-1,))
         logits, live, total = own["logits"], own["live"], int(classes.sum())
         inside = len(rows) == len(classes) and bool(((rows >= 0) & (rows < count)).all()) and bool((classes >= 0).all())
         tensors = isinstance(logits, torch.Tensor) and isinstance(live, torch.Tensor)
-        if not inside or not tensors or logits.dim() != 3 or logits.shape[1:] != (1, total) or live.shape != (total,):
+        typed = tensors and logits.is_floating_point() and live.dtype == torch.bool
+        if not inside or not typed or logits.shape != (arms[arm], 1, total) or live.shape != (total,):
             raise ValueError(f"what {arm} said: logits [A, 1, C] and live classes [C] of each row are allowed")
         parts = zip(torch.split(logits, classes.tolist(), 2), torch.split(live, classes.tolist()), strict=True)
         for row, (one, known) in zip(rows.tolist(), parts, strict=True):
-            if arm in arms:
-                said[row][arm] = Said(one.clone(), known.clone())
+            said[row][arm] = Said(one.clone(), known.clone())
     return list(said)
 
 

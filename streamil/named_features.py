@@ -134,11 +134,20 @@ class NamedFeatures:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the state of the features of the same stream."""
+        """Take over the state of the features of the same stream; raise ValueError where it does not fit."""
         kinds = TypeAdapter(list[Feature]).validate_python(state["kinds"])
-        self._set(dict(zip(state["names"], kinds, strict=True)), list(state["guessed"]))
+        names = [str(name) for name in state["names"]]
+        if names != sorted(set(names)):
+            raise ValueError("names of features: each once, sorted, is allowed")
+        self._set(dict(zip(names, kinds, strict=True)), list(state["guessed"]))
         for kind, texts in zip(self._kinds, state["slots"], strict=True):
+            slots = {str(text): slot for slot, text in enumerate(texts)}
+            if len(slots) != len(texts) or len(slots) > (kind.width - 1 if isinstance(kind, CategoryInputs) else 0):
+                raise ValueError(f"feature {kind.name[:40]!r} has {len(texts)} categories, more than it has room for")
             if isinstance(kind, CategoryInputs):
-                kind.slots = {text: slot for slot, text in enumerate(texts)}
+                kind.slots = slots
         self.ignored, self.shared = int(state["ignored"]), int(state["shared"])
-        self._running = None if state["running"] is None else Standardiser.of(state["running"])
+        if (self._running is None) != (state["running"] is None):
+            raise ValueError("scaling of other features than there are")
+        if self._running is not None:
+            self._running = Standardiser.of(state["running"], len(self._running.count))

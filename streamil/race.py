@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from streamil import race_state
-from streamil.arms import plan_arms, plan_comparisons
+from streamil.arms import plan_arms
 from streamil.backlog import Backlog
 from streamil.codec import REASONS
+from streamil.compared import Comparisons
 from streamil.errors import StreamilError
-from streamil.evaluation import Comparison, allot
 from streamil.experiment import Experiment
 from streamil.features import Featurizer
 from streamil.late_labels import LateLabels, Said, Waiting
@@ -64,13 +64,7 @@ class Race:
         plans = plan_arms(experiment)
         self.arms = {
             plan.name: RacingArm(plan, experiment, self.device, allow_pickle=allow_pickle) for plan in plans}
-        pairs = plan_comparisons(experiment, plans)
-        share = allot(experiment.verdict.alpha, len(pairs)) if pairs else 0.0
-        self.comparisons = {
-            (pair.challenger, pair.baseline): Comparison(
-                self.arms[pair.challenger].plan.candidates, self.arms[pair.baseline].plan.candidates, share)
-            for pair in pairs
-        }
+        self.comparisons = Comparisons(experiment, {plan.name: plan for plan in plans})
         self.featurizer = Featurizer(experiment.stream)
         self.samples = 0
         self.unlabelled = 0
@@ -82,7 +76,6 @@ class Race:
         self.late = LateLabels(experiment.stream.pending_bytes)
         self._allow_pickle = allow_pickle
         self._backlog = Backlog()
-        self._compared_since = dict.fromkeys(self.comparisons, 0)  # labelled samples before the first that counts
 
     def feed(self, records: Records, ordinals: NDArray[np.int64]) -> tuple[Rejected, ...]:
         """Take samples in: every arm predicts, then learns, each mini-batch that is full.
@@ -188,17 +181,8 @@ class Race:
             if full is not None:
                 with self._timed(name, len(full[0]) // arm.plan.batch_size):
                     correct = arm.learn(*full)
-                self._compare(name, correct, full[0].segment, place)
+                self.comparisons.tell(name, correct, full[0].segment, place)
         self._backlog.forget(min(arm.position for arm in self.arms.values()))
-
-    def _compare(self, name: str, correct: NDArray[np.bool_], segment: NDArray[np.int64], place: int) -> None:
-        """Tell the arm's comparisons who was right [A, N], on labelled samples from `place` on."""
-        for (challenger, baseline), comparison in self.comparisons.items():
-            early = max(0, self._compared_since[challenger, baseline] - place)
-            if name == challenger:
-                comparison.add_challenger(correct[:, early:], segment[early:])
-            if name == baseline:
-                comparison.add_baseline(correct[:, early:], segment[early:])
 
     # -- state
 
@@ -240,10 +224,7 @@ class Race:
             "late": self.late.state_dict(),
             "backlog": self._backlog.state_dict(),
             "arms": {name: arm.state_dict() for name, arm in self.arms.items()},
-            "comparisons": [
-                {"challenger": challenger, "baseline": baseline,
-                 "since": self._compared_since[challenger, baseline], "sums": comparison.state_dict()}
-                for (challenger, baseline), comparison in self.comparisons.items()],
+            "comparisons": self.comparisons.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], *, replan: bool = False) -> Changes:
@@ -277,15 +258,17 @@ class Race:
             counts = state["counts"]
             entries(counts, ("samples", "unlabelled", "segment", "rejected", "learned_hash"))
             self.samples, self.unlabelled = whole(counts, "samples"), whole(counts, "unlabelled")
-            self.segment, self.learned_hash = int(counts["segment"]), bytes(counts["learned_hash"])
+            self.segment, self.learned_hash = int(counts["segment"]), counts["learned_hash"]
+            if not isinstance(self.learned_hash, bytes) or len(self.learned_hash) != len(bytes(32)):
+                raise ValueError("learned_hash: 32 bytes are allowed")
             self.rejected = count_by(counts["rejected"], REASONS)
         with part("featurizer"):
             self.featurizer.load_state_dict(state["featurizer"])
-        inputs = self.featurizer.inputs
+        inputs, members = self.featurizer.inputs, {name: len(arm.plan.members) for name, arm in self.arms.items()}
         with part("late labels"):
-            self.late.load_state_dict(state["late"], inputs, list(self.arms))
+            self.late.load_state_dict(state["late"], inputs, members)
         with part("backlog"):
-            self._backlog.load_state_dict(state["backlog"], inputs, len(self.featurizer.labels), list(self.arms))
+            self._backlog.load_state_dict(state["backlog"], inputs, len(self.featurizer.labels), members)
         for name, arm in self.arms.items():
             with part(f"arms.{name}"):
                 if name in state["arms"]:
@@ -295,14 +278,7 @@ class Race:
                 else:
                     arm.join(self._backlog.end, inputs)
         self._backlog.forget(min(arm.position for arm in self.arms.values()))
-        saved = {(one["challenger"], one["baseline"]): one for one in state["comparisons"]}
-        for pair, comparison in self.comparisons.items():
-            self._compared_since[pair] = self._backlog.end
-            if pair in saved:
-                with part(f"comparison {pair[0]} against {pair[1]}"):
-                    entries(saved[pair], ("challenger", "baseline", "since", "sums"))
-                    self._compared_since[pair] = whole(saved[pair], "since")
-                    comparison.load_state_dict(saved[pair]["sums"])
+        self.comparisons.load_state_dict(state["comparisons"], self._backlog.end)
 
 
 def _runs(batch: Batch, kind: NDArray[np.bool_]) -> Iterator[tuple[bool, Batch]]:

@@ -91,8 +91,8 @@ def configuration_hash(configured: Mapping[str, Any]) -> str:
 def plan_of(experiment: Experiment, arms: Sequence[ArmPlan], device: torch.device) -> dict[str, Any]:
     """Return what has to be equal for numbers to repeat bit for bit, as plain data."""
     return {
-        "versions": {"streamil": importlib.metadata.version("streamil"), "torch": str(torch.__version__), "numpy": np.__version__,
-                     "python": ".".join(platform.python_version_tuple()[:2])},
+        "versions": {"streamil": importlib.metadata.version("streamil"), "torch": str(torch.__version__),
+                     "numpy": np.__version__, "python": ".".join(platform.python_version_tuple()[:2])},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "threads": torch.get_num_threads(),
@@ -112,7 +112,7 @@ def changes(state: Mapping[str, Any], configured: Mapping[str, Any], plan: Mappi
     StateError
         For another version of the state, another configuration and, unless `replan`, another plan: names the key.
     """
-    version = state.get("version")
+    version = state.get("version") if isinstance(state, Mapping) else None
     if version != VERSION:
         raise StateError(f"state: its version is {str(version)[:20]}, {VERSION} can be loaded here")
     with part("head"):

@@ -192,7 +192,8 @@ class TorchPopulation(ForeignPopulation):
                 continue
             if not number.isdecimal() or int(number) >= len(shares) or not isinstance(tensor, Tensor):
                 raise LearnerError(f"state: got {name!r}, tensors named 0. to {len(shares) - 1}. are allowed")
-            shares[int(number)][rest.removesuffix(":number")] = tensor.item() if name.endswith(":number") else tensor
+            own = tensor.item() if name.endswith(":number") else tensor.clone()  # optimizers learn in place
+            shares[int(number)][rest.removesuffix(":number")] = own
         for model, share in zip(twin._models, shares, strict=True):
             try:
                 _take_over(model, share)
