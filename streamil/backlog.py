@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from streamil.evaluation._state import array
 from streamil.late_labels import Said, pack, unpack
-from streamil.race_state import array, entries, whole
 from streamil.samples import Batch
+from streamil.state_entries import entries, whole
 
 
 class Backlog:

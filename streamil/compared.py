@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from streamil.arms import ArmPlan, plan_comparisons
 from streamil.evaluation import Comparison, allot
 from streamil.experiment import Experiment
-from streamil.race_state import entries, part, whole
+from streamil.state_entries import entries, part, whole
 
 
 class Comparisons(dict[tuple[str, str], Comparison]):

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from streamil.evaluation._state import array
 from streamil.learners.outcome import Outcome, cross_entropy
-from streamil.race_state import array, count_by, entries
 from streamil.samples import UNLABELLED, Batch
+from streamil.state_entries import count_by, entries, text, texts
 
 SETTLED_LIMIT = 100_000
 """Identifiers whose label is known that are remembered, to tell a second label from an unknown one."""
@@ -142,12 +143,14 @@ class LateLabels:
             For a state that does not fit; the object is then of no further use.
         """
         entries(state, ("names", "rows", "said", "settled", "counts"))
-        names, rows = _texts(state, "names"), state["rows"]
-        settled, labels = _texts(state["settled"], "names"), _texts(state["settled"], "labels")
-        if len(set(names)) != len(names) or len(set(settled)) != len(settled) or (rows is None) != (not names):
-            raise ValueError("names: each identifier once, with its sample, is allowed")
+        names, rows, settled = texts(state, "names"), state["rows"], state["settled"]
+        if (rows is None) != (not names):
+            raise ValueError("names: each identifier with its sample is allowed")
+        entries(settled, ("names", "labels"))
         self.counts = count_by(state["counts"], WHAT_BECAME)
-        self._settled = OrderedDict(zip(settled, labels, strict=True))
+        self._settled = OrderedDict(zip(texts(settled, "names"), settled["labels"], strict=True))
+        for name in self._settled:
+            text(self._settled, name)
         said = unpack(state["said"], len(names), arms)
         if rows is not None:
             entries(rows, ("x", "ordinals", "segment"))
@@ -210,10 +213,3 @@ def unpack(packed: Mapping[str, Mapping[str, Any]], count: int, arms: Mapping[st
         for row, (one, known) in zip(rows.tolist(), parts, strict=True):
             said[row][arm] = Said(one.clone(), known.clone())
     return list(said)
-
-
-def _texts(state: Mapping[str, Any], name: str) -> list[str]:
-    texts = state[name]
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{name}: a list of texts is allowed")
-    return texts

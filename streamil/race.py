@@ -27,9 +27,10 @@ from streamil.errors import StreamilError
 from streamil.experiment import Experiment
 from streamil.features import Featurizer
 from streamil.late_labels import LateLabels, Said, Waiting
-from streamil.race_state import Changes, count_by, entries, part, whole
+from streamil.race_state import Changes
 from streamil.racing_arm import RacingArm, choose_device
 from streamil.samples import UNLABELLED, Batch, Records, Rejected
+from streamil.state_entries import count_by, entries, part, whole
 
 PIECE = 64
 """Samples learned between two looks at the clock, the signals and the lock: few enough for a quick end."""

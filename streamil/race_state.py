@@ -1,4 +1,4 @@
-"""What a saved race must have in common with the one that goes on from it: configuration, plan, entries.
+"""What a saved race must have in common with the one that goes on from it: configuration and plan.
 
 `Race.state_dict` is nested plain data: dicts with text as keys, lists, None, bool, int, float, str, bytes, numpy arrays
 and torch tensors on the CPU. Nothing in it is shared with the race.
@@ -11,7 +11,6 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +19,10 @@ import torch
 
 from streamil.arms import ArmPlan
 from streamil.errors import StateError
-from streamil.evaluation._state import array
 from streamil.experiment import Experiment
 from streamil.learners import learner_class
 from streamil.learners.hyperparameters import read_members
-
-__all__ = ["VERSION", "Changes", "array", "changes", "configuration", "configuration_hash", "count_by", "entries",
-           "part", "plan_of", "whole"]
+from streamil.state_entries import entries, part, text
 
 VERSION = 1
 """Of the form of the state."""
@@ -123,7 +119,7 @@ def changes(state: Mapping[str, Any], configured: Mapping[str, Any], plan: Mappi
         before, now = saved["arms"], configured["arms"]
         if set(before) != set(state["arms"]):
             raise ValueError("the arms of its configuration are others than those that it holds")
-        pairs = [(one["challenger"], one["baseline"]) for one in state["comparisons"]]
+        pairs = [(text(one, "challenger"), text(one, "baseline")) for one in state["comparisons"]]
         found = [*_different(_without_arms(saved), _without_arms(configured), ""),
                  *_different(*_common(before, now), "arms.")]
         other_plan = [*_different(_without_arms(saved_plan), _without_arms(plan), ""),
@@ -168,48 +164,3 @@ def _different(before: Any, now: Any, key: str) -> Iterator[str]:
             yield from _different(old, new, f"{key}{place}.")
     elif before != now:
         yield f"{key.removesuffix('.')} was {str(before)[:40]!r}, is {str(now)[:40]!r}"
-
-
-@contextmanager
-def part(name: str) -> Iterator[None]:
-    """Make whatever goes wrong with this part of a state a StateError that names it: bytes of a file may hold anything.
-
-    Examples
-    --------
-    >>> with part("late labels"):
-    ...     {}["names"]
-    Traceback (most recent call last):
-    streamil.errors.StateError: state of late labels: 'names' is missing
-    """
-    try:
-        yield
-    except StateError:
-        raise
-    except KeyError as error:
-        raise StateError(f"state of {name}: {error} is missing") from None
-    except Exception as error:
-        lines = str(error).splitlines() or [type(error).__name__]
-        raise StateError(f"state of {name}: {lines[0]}") from error
-
-
-def entries(state: Mapping[str, Any], allowed: Collection[str]) -> None:
-    """Raise ValueError unless a part of a state has exactly these entries."""
-    if not isinstance(state, Mapping):
-        raise ValueError(f"{type(state).__name__} found, a mapping is allowed")
-    for name in (*allowed, *state):
-        if name not in state or name not in allowed:
-            raise ValueError(f"{name!r} is {'missing' if name in allowed else 'unknown'}")
-
-
-def whole(state: Mapping[str, Any], name: str) -> int:
-    """Return the entry `name`, a whole number of 0 and above; raise ValueError for any other."""
-    value = state[name]
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{name} is {str(value)[:40]}, a whole number of at least 0 is allowed")
-    return value
-
-
-def count_by(state: Mapping[str, Any], words: Collection[str]) -> dict[str, int]:
-    """Return the count of each word, in the order of `words`."""
-    entries(state, words)
-    return {word: whole(state, word) for word in words}

@@ -17,8 +17,8 @@ from streamil.experiment import Experiment
 from streamil.late_labels import Said
 from streamil.learners import create
 from streamil.learners.population import Population
-from streamil.race_state import entries, whole
 from streamil.samples import Batch
+from streamil.state_entries import entries, whole
 
 CURVE_POINTS = 500
 """Points of a learning curve; every point that is kept costs one more call of the metrics."""

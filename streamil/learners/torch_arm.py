@@ -201,6 +201,8 @@ class TorchPopulation(ForeignPopulation):
                 raise
             except Exception as error:
                 raise LearnerError(f"state: {first_line(error)}") from None
+        for name in twin.state_dict().keys() ^ state.keys():
+            raise LearnerError(f"state: {name!r} is {'unknown' if name in state else 'missing'}")
         vars(self).update(vars(twin))
 
     def to_module(self, member: int) -> nn.Module:
@@ -239,8 +241,8 @@ def _take_over(model: _Member, share: dict[str, Any]) -> None:
             if isinstance(value, Tensor) and value.dim() and value.shape != parameters[index].shape:
                 raise LearnerError(f"state: optimizer.{index}.{key} has shape {tuple(value.shape)}, "
                                    f"{tuple(parameters[index].shape)} is allowed")
-    if len(random) != len(model.random):
-        raise LearnerError(f"state: got {len(random)} generators, {len(model.random)} are allowed")
+    if [random[number].shape for number in sorted(random)] != [own.shape for own in model.random]:
+        raise LearnerError(f"state: got {len(random)} generators, {len(model.random)} of torch's own are allowed")
     model.module.load_state_dict(module)
     model.optimizer.load_state_dict(moves)
     model.random = [random[number].clone() for number in sorted(random)]
