@@ -185,8 +185,6 @@ class Race:
                 self.comparisons.tell(name, correct, full[0].segment, place)
         self._backlog.forget(min(arm.position for arm in self.arms.values()))
 
-    # -- state
-
     def configuration(self) -> dict[str, Any]:
         """Return what may not change between saving and loading, as plain data; see `race_state.configuration`."""
         return race_state.configuration(self.experiment, [arm.plan for arm in self.arms.values()])
@@ -214,6 +212,17 @@ class Race:
         ------
         LearnerError
             For an arm that cannot be saved; `unsavable` tells beforehand.
+
+        Examples
+        --------
+        >>> experiment = Experiment.model_validate({
+        ...     "stream": {"source": {"kind": "mnist"}}, "arms": {"bp": {"algorithm": "bp-sgd"}}})
+        >>> race, later = Race(experiment), Race(experiment)
+        >>> _ = race.feed(Records(y=["a", "b"], x=np.eye(2)), np.arange(2))
+        >>> later.load_state_dict(race.state_dict())
+        Changes(added=(), removed=(), plan=())
+        >>> later.samples, later.learned_hash == race.learned_hash
+        (2, True)
         """
         return {
             "version": race_state.VERSION,

@@ -172,7 +172,7 @@ KINDS = [
 @given(data=st.data())
 def test_a_race_that_is_saved_and_loaded_ends_as_one_left_alone(arms, kind, data):
     form, stream, more = KINDS[kind]
-    entries = samples(form, 160, seed=data.draw(st.integers(0, 99), label="seed"))
+    entries = samples(form, 120, seed=data.draw(st.integers(0, 99), label="seed"))
     cuts = sorted(data.draw(st.sets(st.integers(0, len(entries)), min_size=1, max_size=4), label="cuts"))
 
     def make():
