@@ -201,7 +201,7 @@ class TorchPopulation(ForeignPopulation):
                 raise
             except Exception as error:
                 raise LearnerError(f"state: {first_line(error)}") from None
-        for name in twin.state_dict().keys() ^ state.keys():
+        for name in sorted(twin.state_dict().keys() ^ state.keys()):
             raise LearnerError(f"state: {name!r} is {'unknown' if name in state else 'missing'}")
         vars(self).update(vars(twin))
 
