@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from streamil.learners import Population, create
-from streamil.race import without_denormals
+from streamil.racing_arm import without_denormals
 
 LAYERS, BATCH_SIZE, TURNS = [784, 256, 256, 10], 8, 7
 RACES: list[tuple[str, int, float, int, list[dict[str, Any]]]] = [  # rule, updates a turn, limit, members

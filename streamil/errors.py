@@ -7,6 +7,7 @@ StreamilError
 ├── CodecError             bytes that are no record of ours: `reason` is one of a few documented words
 ├── LearnerError           a wrong argument to a learner: names the argument and what it got (also a ValueError)
 ├── EvaluationError        a wrong argument to a metric or a test (also a ValueError)
+├── StateError             a saved race that is damaged, of another experiment, or of another plan
 ├── BrokerError            what Kafka would not do
 │   ├── BrokerUnavailable  nobody answers at the address, or the broker refuses us
 │   ├── TopicMissing       the topic does not exist
@@ -81,6 +82,10 @@ class LearnerError(StreamilError, ValueError):
 
 class EvaluationError(StreamilError, ValueError):
     """A wrong argument to a metric or test, found before any state changed."""
+
+
+class StateError(StreamilError):
+    """A saved race that is damaged, of another experiment, or of another plan, found before any state changed."""
 
 
 class BrokerError(StreamilError):

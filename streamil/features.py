@@ -17,6 +17,7 @@ from streamil.experiment_file import key_text
 from streamil.named_features import NamedFeatures
 from streamil.samples import UNLABELLED, Batch, Labels, Records, Rejected
 from streamil.standardiser import Standardiser
+from streamil.state_entries import entries, texts
 from streamil.values import LARGEST, missing
 
 
@@ -217,11 +218,21 @@ class Featurizer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the state of a featurizer of the same stream."""
+        """Take over the state of a featurizer of the same stream; raise ValueError where it does not fit."""
         labels = Labels(self.labels.names if self.labels.closed else None)
-        for label in state["labels"]:
+        known = texts(state, "labels")
+        for label in known:
             labels.index(label)
+        if labels.names != known:
+            raise ValueError(f"labels: got {len(known)}, those of the closed set are allowed")
         self.labels = labels
         self.features.load_state_dict(state["features"])
-        self.inputs, self._bytes = state["inputs"], bool(state["bytes"])
-        self._running = None if state["running"] is None else Standardiser.of(state["running"])
+        self.inputs, self._bytes = state["inputs"], state["bytes"] is True
+        entries(state, self.state_dict())
+        fits = self.inputs == self.features.width if self.names else type(self.inputs) is int and self.inputs >= 0
+        if type(state["bytes"]) is not bool or not (fits or (self.inputs is None and not self.names)):
+            raise ValueError(f"inputs: got {self.inputs}, their number is allowed, and in bytes whether they are some")
+        scaled = self.inputs is not None and not self.names and not self._bytes and self._scale != "none"
+        if scaled != (state["running"] is not None):
+            raise ValueError("running: that of dense inputs that are standardised, and of no others, is allowed")
+        self._running = None if state["running"] is None else Standardiser.of(state["running"], self.inputs or 0)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 
+from streamil.evaluation._state import array
 from streamil.learners.outcome import Outcome, cross_entropy
-from streamil.samples import Batch
+from streamil.samples import UNLABELLED, Batch
+from streamil.state_entries import count_by, entries, text, texts
 
 SETTLED_LIMIT = 100_000
 """Identifiers whose label is known that are remembered, to tell a second label from an unknown one."""
@@ -94,6 +98,9 @@ class LateLabels:
         self._settled.pop(name, None)
         self._waiting[name] = sample
         self.bytes += sample.size
+        self._make_room()
+
+    def _make_room(self) -> None:
         while self.bytes > self.room:
             _, oldest = self._waiting.popitem(last=False)
             self.bytes -= oldest.size
@@ -117,3 +124,92 @@ class LateLabels:
         self.counts["joined"] += 1
         self.settle(name, label)
         return sample
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of all of it; the order of identifiers is that of their coming."""
+        waiting = list(self._waiting.values())
+        rows = {name: np.concatenate([getattr(one.row, name) for one in waiting])
+                for name in ("x", "ordinals", "segment")} if waiting else None
+        return {"names": list(self._waiting), "rows": rows, "said": pack([one.said for one in waiting]),
+                "settled": {"names": list(self._settled), "labels": list(self._settled.values())},
+                "counts": dict(self.counts)}
+
+    def load_state_dict(self, state: Mapping[str, Any], inputs: int | None, arms: Mapping[str, int]) -> None:
+        """Take over samples of `inputs` values, and what `arms` said of them; past the room the oldest are dropped.
+
+        Raises
+        ------
+        EvaluationError, ValueError, KeyError
+            For a state that does not fit; the object is then of no further use.
+        """
+        entries(state, ("names", "rows", "said", "settled", "counts"))
+        names, rows, settled = texts(state, "names"), state["rows"], state["settled"]
+        if (rows is None) != (not names):
+            raise ValueError("names: each identifier with its sample is allowed")
+        entries(settled, ("names", "labels"))
+        self.counts = count_by(state["counts"], WHAT_BECAME)
+        self._settled = OrderedDict(zip(texts(settled, "names"), settled["labels"], strict=True))
+        for name in self._settled:
+            text(self._settled, name)
+        said = unpack(state["said"], len(names), arms)
+        if rows is not None:
+            entries(rows, ("x", "ordinals", "segment"))
+            x = array(rows, "x", np.float32, (len(names), inputs or 0))
+            ordinals, segment = (array(rows, name, np.int64, (len(names),)) for name in ("ordinals", "segment"))
+            batch = Batch(x, np.full(len(names), UNLABELLED, np.int64), ordinals, segment)
+            for row, name in enumerate(names):
+                one = batch[np.array([row])]  # a copy: a view would hold all rows for as long as one waits
+                self._waiting[name] = Waiting(one, said[row])
+        self.bytes = sum(one.size for one in self._waiting.values())
+        self._make_room()
+
+
+def pack(said: Sequence[Mapping[str, Said]]) -> dict[str, dict[str, Any]]:
+    """Return what was said of N samples as few arrays, by arm: which rows it spoke of, how many classes there were.
+
+    Examples
+    --------
+    >>> said = [{}, {"il": Said(torch.zeros(2, 1, 1), torch.ones(1, dtype=torch.bool))},
+    ...         {"il": Said(torch.ones(2, 1, 3), torch.ones(3, dtype=torch.bool))}]
+    >>> packed = pack(said)
+    >>> packed["il"]["rows"].tolist(), packed["il"]["classes"].tolist(), tuple(packed["il"]["logits"].shape)
+    ([1, 2], [1, 3], (2, 1, 4))
+    >>> torch.equal(unpack(packed, 3, {"il": 2})[2]["il"].logits, said[2]["il"].logits)
+    True
+    """
+    packed: dict[str, dict[str, Any]] = {}
+    for arm in dict.fromkeys(name for one in said for name in one):
+        rows = [row for row, one in enumerate(said) if arm in one]
+        own = [said[row][arm] for row in rows]
+        packed[arm] = {
+            "rows": np.array(rows, np.int64), "classes": np.array([len(one.live) for one in own], np.int64),
+            "logits": torch.cat([one.logits for one in own], 2), "live": torch.cat([one.live for one in own])}
+    return packed
+
+
+def unpack(packed: Mapping[str, Mapping[str, Any]], count: int, arms: Mapping[str, int]) -> list[Mapping[str, Said]]:
+    """Return what `pack` was given, of `count` samples: what `arms` said, name -> members.
+
+    An arm that was not there when a sample came says nothing of it: it predicts it when its label comes.
+
+    Raises
+    ------
+    EvaluationError, ValueError, KeyError
+        For arrays that do not fit together.
+    """
+    said: list[dict[str, Said]] = [{} for _ in range(count)]
+    for arm, own in packed.items():
+        if arm not in arms:
+            continue
+        entries(own, ("rows", "classes", "logits", "live"))
+        rows, classes = array(own, "rows", np.int64, (-1,)), array(own, "classes", np.int64, (-1,))
+        logits, live, total = own["logits"], own["live"], int(classes.sum())
+        inside = len(rows) == len(classes) and bool(((rows >= 0) & (rows < count)).all()) and bool((classes >= 0).all())
+        tensors = isinstance(logits, torch.Tensor) and isinstance(live, torch.Tensor)
+        typed = tensors and logits.is_floating_point() and live.dtype == torch.bool
+        if not inside or not typed or logits.shape != (arms[arm], 1, total) or live.shape != (total,):
+            raise ValueError(f"what {arm} said: logits [A, 1, C] and live classes [C] of each row are allowed")
+        parts = zip(torch.split(logits, classes.tolist(), 2), torch.split(live, classes.tolist()), strict=True)
+        for row, (one, known) in zip(rows.tolist(), parts, strict=True):
+            said[row][arm] = Said(one.clone(), known.clone())
+    return list(said)

@@ -15,6 +15,7 @@ from streamil.experiment.features import Feature, TimeFeature
 from streamil.experiment_file import nearest
 from streamil.kinds import CategoryInputs, Inputs, inputs_of, kind_of
 from streamil.standardiser import Standardiser
+from streamil.state_entries import entries, texts, whole
 from streamil.values import Column, missing
 
 
@@ -134,11 +135,21 @@ class NamedFeatures:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the state of the features of the same stream."""
+        """Take over the state of the features of the same stream; raise ValueError where it does not fit."""
         kinds = TypeAdapter(list[Feature]).validate_python(state["kinds"])
-        self._set(dict(zip(state["names"], kinds, strict=True)), list(state["guessed"]))
-        for kind, texts in zip(self._kinds, state["slots"], strict=True):
+        names = texts(state, "names")
+        if names != sorted(names) or [kind.model_dump(mode="json") for kind in kinds] != state["kinds"]:
+            raise ValueError("names and kinds of features: sorted ones, written out, are allowed")
+        self._set(dict(zip(names, kinds, strict=True)), texts(state, "guessed"))
+        for kind, met in zip(self._kinds, state["slots"], strict=True):
+            slots = {text: slot for slot, text in enumerate(texts({"slots": met}, "slots"))}
+            if len(slots) > (kind.width - 1 if isinstance(kind, CategoryInputs) else 0):
+                raise ValueError(f"feature {kind.name[:40]!r} has {len(slots)} categories, more than it has room for")
             if isinstance(kind, CategoryInputs):
-                kind.slots = {text: slot for slot, text in enumerate(texts)}
-        self.ignored, self.shared = int(state["ignored"]), int(state["shared"])
-        self._running = None if state["running"] is None else Standardiser.of(state["running"])
+                kind.slots = slots
+        self.ignored, self.shared = whole(state, "ignored"), whole(state, "shared")
+        entries(state, self.state_dict())
+        if (self._running is None) != (state["running"] is None):
+            raise ValueError("scaling of other features than there are")
+        if self._running is not None:
+            self._running = Standardiser.of(state["running"], len(self._running.count))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -18,70 +18,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamil.arms import ArmPlan, plan_arms, plan_comparisons
+from streamil import race_state
+from streamil.arms import plan_arms
+from streamil.backlog import Backlog
 from streamil.codec import REASONS
-from streamil.errors import ExperimentError
-from streamil.evaluation import Comparison, Curve, Prequential, allot
+from streamil.compared import Comparisons
+from streamil.errors import StreamilError
 from streamil.experiment import Experiment
 from streamil.features import Featurizer
 from streamil.late_labels import LateLabels, Said, Waiting
-from streamil.learners import create
-from streamil.learners.population import Population
+from streamil.race_state import Changes
+from streamil.racing_arm import RacingArm, choose_device
 from streamil.samples import UNLABELLED, Batch, Records, Rejected
+from streamil.state_entries import count_by, entries, part, whole
 
-CURVE_POINTS = 500
-"""Points of a learning curve; every point that is kept costs one more call of the metrics."""
 PIECE = 64
 """Samples learned between two looks at the clock, the signals and the lock: few enough for a quick end."""
-
-
-class RacingArm:
-    """One arm while it runs: its population, its figures, and how far it has come.
-
-    Attributes
-    ----------
-    plan
-        What the file says of it.
-    population
-        The learners; None before the first sample has told the number of inputs.
-    figures, curve
-        Prequential accuracy so far, and over time.
-    """
-
-    def __init__(self, plan: ArmPlan, experiment: Experiment) -> None:
-        self.plan = plan
-        self.population: Population | None = None
-        self.figures = Prequential(len(plan.members), window=experiment.evaluation.window,
-                                   fading=experiment.evaluation.fading)
-        self.curve = Curve(len(plan.members), CURVE_POINTS)
-
-    def start(self, inputs: int, classes: int, experiment: Experiment, device: torch.device) -> None:
-        """Build the population for samples of `inputs` values and `classes` labels known beforehand."""
-        layers = [inputs, *experiment.network.hidden, max(classes, 1)]
-        self.population = create(
-            self.plan.algorithm, layers, list(self.plan.members), batch_size=self.plan.batch_size,
-            device=device, activation=experiment.network.activation, growing=True,
-            folder=experiment.folder)
-
-    def say(self, batch: Batch) -> Said:
-        """Predict a sample that has no label yet."""
-        assert self.population is not None
-        with without_denormals():
-            return Said(self.population.predict(batch.x).cpu(), self.population.live.cpu())
-
-    def learn(self, batch: Batch, said: Sequence[Mapping[str, Said] | None]) -> NDArray[np.bool_]:
-        """Predict and learn whole mini-batches; return who was right [A, N]. What was `said` before counts instead."""
-        assert self.population is not None
-        with without_denormals():
-            outcome = self.population.learn(batch.x, batch.y)
-        predicted, loss = outcome.predicted.cpu().numpy(), outcome.loss.double().cpu().numpy()
-        for row, before in enumerate(said):
-            if before is not None:
-                judged = before[self.plan.name].judged(int(batch.y[row]))
-                predicted[:, row], loss[:, row] = judged.predicted[:, 0].numpy(), judged.loss[:, 0].double().numpy()
-        self.curve.follow(self.figures, predicted, batch.y, loss)
-        correct: NDArray[np.bool_] = predicted == batch.y
-        return correct
 
 
 class Race:
@@ -95,6 +47,8 @@ class Race:
         Held while anything changes, so that another thread can read between two pieces.
     timed
         Entered around each call of a learner, with the arm's name and the number of updates in it.
+    allow_pickle
+        Whether river arms may write and read their state, whose only form is pickle.
 
     Raises
     ------
@@ -103,19 +57,15 @@ class Race:
     """
 
     def __init__(self, experiment: Experiment, *, lock: AbstractContextManager[Any] | None = None,
-                 timed: Callable[[str, int], AbstractContextManager[Any]] | None = None) -> None:
+                 timed: Callable[[str, int], AbstractContextManager[Any]] | None = None,
+                 allow_pickle: bool = False) -> None:
         self.experiment = experiment
         self.device = choose_device(experiment)
         torch.set_num_threads(experiment.service.threads)
         plans = plan_arms(experiment)
-        self.arms = {plan.name: RacingArm(plan, experiment) for plan in plans}
-        pairs = plan_comparisons(experiment, plans)
-        share = allot(experiment.verdict.alpha, len(pairs)) if pairs else 0.0
-        self.comparisons = {
-            (pair.challenger, pair.baseline): Comparison(
-                self.arms[pair.challenger].plan.candidates, self.arms[pair.baseline].plan.candidates, share)
-            for pair in pairs
-        }
+        self.arms = {
+            plan.name: RacingArm(plan, experiment, self.device, allow_pickle=allow_pickle) for plan in plans}
+        self.comparisons = Comparisons(experiment, {plan.name: plan for plan in plans})
         self.featurizer = Featurizer(experiment.stream)
         self.samples = 0
         self.unlabelled = 0
@@ -125,9 +75,8 @@ class Race:
         self._lock = lock or nullcontext()
         self._timed = timed or (lambda arm, updates: nullcontext())
         self.late = LateLabels(experiment.stream.pending_bytes)
-        self._waiting: Batch | None = None
-        self._said: list[Mapping[str, Said] | None] = []
-        self._done = dict.fromkeys(self.arms, 0)
+        self._allow_pickle = allow_pickle
+        self._backlog = Backlog()
 
     def feed(self, records: Records, ordinals: NDArray[np.int64]) -> tuple[Rejected, ...]:
         """Take samples in: every arm predicts, then learns, each mini-batch that is full.
@@ -166,7 +115,7 @@ class Race:
                         self._wait(piece)
                     else:
                         self._settle(piece)
-                        self._learn(piece, [None] * len(piece))
+                        self._learn(piece, [{}] * len(piece))
         return rejected
 
     def _reject(self, rejected: Iterable[Rejected]) -> None:
@@ -189,11 +138,9 @@ class Race:
 
     def _start(self, batch: Batch) -> None:
         """Build the arms at the first sample that tells the number of inputs."""
-        # Not the labels read so far: how many these are depends on how the samples were cut into calls.
-        classes = len(self.experiment.stream.classes or ())
         for arm in self.arms.values():
             if arm.population is None and len(batch):
-                arm.start(batch.x.shape[1], classes, self.experiment, self.device)
+                arm.start(batch.x.shape[1])
 
     def _wait(self, new: Batch) -> None:
         """Predict samples one by one, so that no bit depends on their number, and keep them."""
@@ -228,51 +175,120 @@ class Race:
                     self._learn(replace(sample.row, y=np.array([index], dtype=np.int64)), [sample.said])
         return tuple(rejected)
 
-    def _learn(self, new: Batch, said: list[Mapping[str, Said] | None]) -> None:
-        waiting = new if self._waiting is None else _join(self._waiting, new)
-        said = [*self._said, *said]
+    def _learn(self, new: Batch, said: Sequence[Mapping[str, Said]]) -> None:
+        self._backlog.append(new, said)
         for name, arm in self.arms.items():
-            done = self._done[name]
-            full = (len(waiting) - done) // arm.plan.batch_size * arm.plan.batch_size
-            if full:
-                batch = waiting[done:done + full]
-                with self._timed(name, full // arm.plan.batch_size):
-                    correct = arm.learn(batch, said[done:done + full])
-                self._done[name] += full
-                for (challenger, baseline), comparison in self.comparisons.items():
-                    if name == challenger:
-                        comparison.add_challenger(correct, batch.segment)
-                    if name == baseline:
-                        comparison.add_baseline(correct, batch.segment)
-        behind = min(self._done.values())
-        self._waiting, self._said = (waiting[behind:], said[behind:]) if behind < len(waiting) else (None, [])
-        self._done = {name: done - behind for name, done in self._done.items()}
+            place, full = arm.position, self._backlog.full(arm.position, arm.plan.batch_size)
+            if full is not None:
+                with self._timed(name, len(full[0]) // arm.plan.batch_size):
+                    correct = arm.learn(*full)
+                self.comparisons.tell(name, correct, full[0].segment, place)
+        self._backlog.forget(min(arm.position for arm in self.arms.values()))
 
+    def configuration(self) -> dict[str, Any]:
+        """Return what may not change between saving and loading, as plain data; see `race_state.configuration`."""
+        return race_state.configuration(self.experiment, [arm.plan for arm in self.arms.values()])
 
-@contextmanager
-def without_denormals() -> Iterator[None]:
-    """Let numbers too small for full precision be zero: fading means of gradients end there, at many times the cost."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)  # a mode of the whole thread, which is not ours alone
+    def plan(self) -> dict[str, Any]:
+        """Return what has to be equal for numbers to repeat bit for bit: versions, device, threads, populations."""
+        return race_state.plan_of(self.experiment, [arm.plan for arm in self.arms.values()], self.device)
 
+    def unsavable(self) -> list[str]:
+        """Return why arms cannot be saved, a line each; before the first sample of arms that need no inputs to tell."""
+        found = []
+        for name, arm in self.arms.items():
+            try:
+                arm.try_saving(self.featurizer.inputs)
+            except StreamilError as error:
+                found.append(f"arms.{name}: {error}")
+        return found
 
-def choose_device(experiment: Experiment) -> torch.device:
-    """Return the device of `service.device`: `auto` is a GPU where there is one."""
-    wanted = experiment.service.device
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise ExperimentError(f"service.device: found {wanted}, but there is no CUDA device here; allowed: auto, cpu")
-    return torch.device(wanted)
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that has state, as nested plain data that shares nothing with the race.
 
+        To be called between two calls of `feed`, by the thread that makes them.
 
-def _join(first: Batch, second: Batch) -> Batch:
-    """Return both in one, without the identifiers: these have done their work."""
-    return Batch(np.concatenate((first.x, second.x)), np.concatenate((first.y, second.y)),
-                 np.concatenate((first.ordinals, second.ordinals)), np.concatenate((first.segment, second.segment)))
+        Raises
+        ------
+        LearnerError
+            For an arm that cannot be saved; `unsavable` tells beforehand.
+
+        Examples
+        --------
+        >>> experiment = Experiment.model_validate({
+        ...     "stream": {"source": {"kind": "mnist"}}, "arms": {"bp": {"algorithm": "bp-sgd"}}})
+        >>> race, later = Race(experiment), Race(experiment)
+        >>> _ = race.feed(Records(y=["a", "b"], x=np.eye(2)), np.arange(2))
+        >>> later.load_state_dict(race.state_dict())
+        Changes(added=(), removed=(), plan=())
+        >>> later.samples, later.learned_hash == race.learned_hash
+        (2, True)
+        """
+        return {
+            "version": race_state.VERSION,
+            "configuration": self.configuration(),
+            "plan": self.plan(),
+            "counts": {"samples": self.samples, "unlabelled": self.unlabelled, "segment": self.segment,
+                       "rejected": dict(self.rejected), "learned_hash": self.learned_hash},
+            "featurizer": self.featurizer.state_dict(),
+            "late": self.late.state_dict(),
+            "backlog": self._backlog.state_dict(),
+            "arms": {name: arm.state_dict() for name, arm in self.arms.items()},
+            "comparisons": self.comparisons.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], *, replan: bool = False) -> Changes:
+        """Go on from what `state_dict` returned, of a race of the same experiment; see `docs/architecture.md`.
+
+        An arm or comparison that the state lacks starts fresh, at the next labelled sample (`RacingArm.since`); one
+        that the experiment no longer has is dropped.
+
+        Parameters
+        ----------
+        state
+            The state; it is only read.
+        replan
+            Whether to go on under another plan, where numbers no longer repeat bit for bit.
+
+        Raises
+        ------
+        StateError
+            For a state that is damaged, of another experiment or another plan: names the part, before any change.
+        """
+        found = race_state.changes(state, self.configuration(), self.plan(), list(self.comparisons), replan=replan)
+        fresh = Race(self.experiment, lock=self._lock, timed=self._timed, allow_pickle=self._allow_pickle)
+        fresh._restore(state)
+        with self._lock:
+            vars(self).update(vars(fresh))
+        return found
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Take over a state into a race that has taken in nothing."""
+        with part("counts"):
+            counts = state["counts"]
+            entries(counts, ("samples", "unlabelled", "segment", "rejected", "learned_hash"))
+            self.samples, self.unlabelled = whole(counts, "samples"), whole(counts, "unlabelled")
+            self.segment, self.learned_hash = int(counts["segment"]), counts["learned_hash"]
+            if not isinstance(self.learned_hash, bytes) or len(self.learned_hash) != len(bytes(32)):
+                raise ValueError("learned_hash: 32 bytes are allowed")
+            self.rejected = count_by(counts["rejected"], REASONS)
+        with part("featurizer"):
+            self.featurizer.load_state_dict(state["featurizer"])
+        inputs, members = self.featurizer.inputs, {name: len(arm.plan.members) for name, arm in self.arms.items()}
+        with part("late labels"):
+            self.late.load_state_dict(state["late"], inputs, members)
+        with part("backlog"):
+            self._backlog.load_state_dict(state["backlog"], inputs, len(self.featurizer.labels), members)
+        for name, arm in self.arms.items():
+            with part(f"arms.{name}"):
+                if name in state["arms"]:
+                    arm.load_state_dict(state["arms"][name], inputs)
+                    if not 0 <= self._backlog.end - arm.position < arm.plan.batch_size:
+                        raise ValueError("figures are of other samples than the race's")
+                else:
+                    arm.join(self._backlog.end, inputs)
+        self._backlog.forget(min(arm.position for arm in self.arms.values()))
+        self.comparisons.load_state_dict(state["comparisons"], self._backlog.end)
 
 
 def _runs(batch: Batch, kind: NDArray[np.bool_]) -> Iterator[tuple[bool, Batch]]:

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamil.race import Race, RacingArm
+from streamil.race import Race
+from streamil.racing_arm import RacingArm
 
 
 def summary(race: Race) -> dict[str, Any]:

@@ -75,11 +75,14 @@ class Standardiser:
         return {name: getattr(self, name).copy() for name in ("count", "shift", "total", "spread")}
 
     @classmethod
-    def of(cls, state: Mapping[str, Any]) -> Self:
-        """Return the standardiser whose state this is."""
-        made = cls(len(state["count"]))
+    def of(cls, state: Mapping[str, Any], inputs: int) -> Self:
+        """Return the standardiser of that many inputs whose state this is; raise ValueError where it does not fit."""
+        made = cls(inputs)
         for name in ("count", "shift", "total", "spread"):
-            setattr(made, name, np.array(state[name], dtype=np.float64))
+            found = np.array(state[name], dtype=np.float64)
+            if found.shape != (inputs,):
+                raise ValueError(f"{name} has shape {found.shape}, {(inputs,)} is allowed")
+            setattr(made, name, found)
         return made
 
 

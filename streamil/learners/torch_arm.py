@@ -192,7 +192,8 @@ class TorchPopulation(ForeignPopulation):
                 continue
             if not number.isdecimal() or int(number) >= len(shares) or not isinstance(tensor, Tensor):
                 raise LearnerError(f"state: got {name!r}, tensors named 0. to {len(shares) - 1}. are allowed")
-            shares[int(number)][rest.removesuffix(":number")] = tensor.item() if name.endswith(":number") else tensor
+            own = tensor.item() if name.endswith(":number") else tensor.clone()  # optimizers learn in place
+            shares[int(number)][rest.removesuffix(":number")] = own
         for model, share in zip(twin._models, shares, strict=True):
             try:
                 _take_over(model, share)
@@ -200,6 +201,8 @@ class TorchPopulation(ForeignPopulation):
                 raise
             except Exception as error:
                 raise LearnerError(f"state: {first_line(error)}") from None
+        for name in sorted(twin.state_dict().keys() ^ state.keys()):
+            raise LearnerError(f"state: {name!r} is {'unknown' if name in state else 'missing'}")
         vars(self).update(vars(twin))
 
     def to_module(self, member: int) -> nn.Module:
@@ -238,8 +241,8 @@ def _take_over(model: _Member, share: dict[str, Any]) -> None:
             if isinstance(value, Tensor) and value.dim() and value.shape != parameters[index].shape:
                 raise LearnerError(f"state: optimizer.{index}.{key} has shape {tuple(value.shape)}, "
                                    f"{tuple(parameters[index].shape)} is allowed")
-    if len(random) != len(model.random):
-        raise LearnerError(f"state: got {len(random)} generators, {len(model.random)} are allowed")
+    if [random[number].shape for number in sorted(random)] != [own.shape for own in model.random]:
+        raise LearnerError(f"state: got {len(random)} generators, {len(model.random)} of torch's own are allowed")
     model.module.load_state_dict(module)
     model.optimizer.load_state_dict(moves)
     model.random = [random[number].clone() for number in sorted(random)]

@@ -22,7 +22,8 @@ from prometheus_client.registry import Collector
 
 from streamil.codec import REASONS
 from streamil.late_labels import WHAT_BECAME
-from streamil.race import Race, RacingArm
+from streamil.race import Race
+from streamil.racing_arm import RacingArm
 
 MEMBERS_SHOWN = 20
 """A larger population exports its best, median and worst member by rank."""

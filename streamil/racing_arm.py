@@ -1,0 +1,160 @@
+"""One arm while it runs: its learners, its figures, and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from streamil.arms import ArmPlan
+from streamil.errors import ExperimentError
+from streamil.evaluation import Curve, Prequential
+from streamil.experiment import Experiment
+from streamil.late_labels import Said
+from streamil.learners import create
+from streamil.learners.population import Population
+from streamil.samples import Batch
+from streamil.state_entries import entries, whole
+
+CURVE_POINTS = 500
+"""Points of a learning curve; every point that is kept costs one more call of the metrics."""
+
+
+class RacingArm:
+    """One arm while it runs.
+
+    Parameters
+    ----------
+    plan
+        What the file says of it.
+    experiment
+        The experiment that it is part of.
+    device
+        Where it learns.
+    allow_pickle
+        Whether a river arm may write and read its state.
+
+    Attributes
+    ----------
+    population
+        The learners; None before the first sample has told the number of inputs.
+    figures, curve
+        Prequential accuracy so far, and over time.
+    since
+        Labelled samples of the stream before its first one: 0, unless the arm was added to a race that had begun.
+    """
+
+    def __init__(self, plan: ArmPlan, experiment: Experiment, device: torch.device, *, allow_pickle: bool) -> None:
+        self.plan = plan
+        self.population: Population | None = None
+        self.figures = Prequential(len(plan.members), window=experiment.evaluation.window,
+                                   fading=experiment.evaluation.fading)
+        self.curve = Curve(len(plan.members), CURVE_POINTS)
+        self.since = 0
+        self._experiment, self._device, self._allow_pickle = experiment, device, allow_pickle
+
+    @property
+    def position(self) -> int:
+        """Place of its next sample among the labelled ones."""
+        return self.since + self.figures.samples
+
+    def start(self, inputs: int) -> None:
+        """Build the population for samples of `inputs` values."""
+        self.population = self.build(inputs)
+
+    def build(self, inputs: int) -> Population:
+        """Return a population that has learned nothing."""
+        # Not the labels read so far: how many these are depends on how the samples were cut into calls.
+        layers = [inputs, *self._experiment.network.hidden, max(len(self._experiment.stream.classes or ()), 1)]
+        return create(
+            self.plan.algorithm, layers, list(self.plan.members), batch_size=self.plan.batch_size,
+            device=self._device, activation=self._experiment.network.activation, growing=True,
+            allow_pickle=self._allow_pickle, folder=self._experiment.folder)
+
+    def join(self, since: int, inputs: int | None) -> None:
+        """Take part from the labelled sample `since` on, in a race that has begun."""
+        self.since = since
+        if inputs is not None:
+            self.start(inputs)
+
+    def say(self, batch: Batch) -> Said:
+        """Predict a sample that has no label yet."""
+        assert self.population is not None
+        with without_denormals():
+            return Said(self.population.predict(batch.x).cpu(), self.population.live.cpu())
+
+    def learn(self, batch: Batch, said: Sequence[Mapping[str, Said]]) -> NDArray[np.bool_]:
+        """Predict and learn whole mini-batches; return who was right [A, N]. What was `said` before counts instead."""
+        assert self.population is not None
+        with without_denormals():
+            outcome = self.population.learn(batch.x, batch.y)
+        predicted, loss = outcome.predicted.cpu().numpy(), outcome.loss.double().cpu().numpy()
+        for row, before in enumerate(said):
+            if self.plan.name in before:
+                judged = before[self.plan.name].judged(int(batch.y[row]))
+                predicted[:, row], loss[:, row] = judged.predicted[:, 0].numpy(), judged.loss[:, 0].double().numpy()
+        self.curve.follow(self.figures, predicted, batch.y, loss)
+        correct: NDArray[np.bool_] = predicted == batch.y
+        return correct
+
+    def try_saving(self, inputs: int | None) -> None:
+        """Let somebody else's code learn a little, aside, and save that; raise LearnerError where it cannot be saved.
+
+        A torch arm is not tried before the number of inputs is known.
+        """
+        if self.plan.family not in ("river", "torch") or (self.plan.family == "torch" and inputs is None):
+            return
+        population, count = self.build(inputs or 1), 2 * self.plan.batch_size
+        labels = 1 if self.plan.family == "torch" and population.layers[-1] == 1 else 2
+        population.learn(np.zeros((count, inputs or 1), np.float32), np.arange(count) % labels)
+        population.state_dict()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of everything that has state, tensors on the CPU."""
+        learned = None if self.population is None else {
+            name: tensor.cpu() for name, tensor in self.population.state_dict().items()}
+        return {"since": self.since, "population": learned, "figures": self.figures.state_dict(),
+                "curve": self.curve.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any], inputs: int | None) -> None:
+        """Take over the state of the same arm, of samples of `inputs` values; None: it has not started.
+
+        Raises
+        ------
+        LearnerError, EvaluationError, ValueError, KeyError
+            For a state that does not fit; the arm is then of no further use.
+        """
+        entries(state, ("since", "population", "figures", "curve"))
+        if (state["population"] is None) != (inputs is None):
+            raise ValueError("population and number of inputs are known together, or neither is")
+        self.since = whole(state, "since")
+        if inputs is not None:
+            self.start(inputs)
+            assert self.population is not None
+            self.population.load_state_dict(state["population"])
+        self.figures.load_state_dict(state["figures"])
+        self.curve.load_state_dict(state["curve"])
+
+
+@contextmanager
+def without_denormals() -> Iterator[None]:
+    """Let numbers too small for full precision be zero: fading means of gradients end there, at many times the cost."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)  # a mode of the whole thread, which is not ours alone
+
+
+def choose_device(experiment: Experiment) -> torch.device:
+    """Return the device of `service.device`: `auto` is a GPU where there is one."""
+    wanted = experiment.service.device
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise ExperimentError(f"service.device: found {wanted}, but there is no CUDA device here; allowed: auto, cpu")
+    return torch.device(wanted)
