@@ -396,6 +396,14 @@ def test_every_wrong_entry_is_refused_and_changes_nothing():
     target.load_state_dict(state)
 
 
+def test_what_other_members_said_is_refused():
+    state = plain(feed(race(("prox",)), samples("dense", 60)).state_dict())
+    said = state["late"]["said"]["prox@1"]
+    said["logits"] = said["logits"][:1]
+    with pytest.raises(StateError, match=r"^state of late labels: what prox@1 said"):
+        race(("prox",)).load_state_dict(state)
+
+
 @pytest.mark.parametrize("state", [None, {}, [], {"version": 2}, {"version": 1}])
 def test_what_is_no_state_is_refused(state):
     with pytest.raises(StateError, match=r"^state"):
