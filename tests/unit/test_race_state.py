@@ -289,6 +289,14 @@ def test_a_removed_arm_takes_its_comparisons_and_what_it_said_with_it():
     require_equal(feed(alone, rest), feed(loaded, rest))
 
 
+def test_counts_of_what_was_left_out_go_on():
+    one = feed(race(("adam",), stream={"classes": ["a", "b"]}), [
+        Records(y=["a", "b"], columns={"n": [1.0, 2.0]}), Records(y=["a", "c"], columns={"n": [1.0, 2.0], "more": [5.0, 6.0]})])
+    other = race(("adam",), stream={"classes": ["a", "b"]})
+    other.load_state_dict(plain(one.state_dict()))
+    assert (other.rejected["unknown-label"], other.featurizer.features.ignored) == (1, 1)
+
+
 def test_less_room_drops_those_that_waited_longest():
     unlabelled = Records(y=[None] * 90, x=np.ones((90, 3)), ids=[f"u{n}" for n in range(90)])
     before = feed(race(), [*samples("dense", 60), unlabelled])
@@ -394,6 +402,14 @@ def test_every_wrong_entry_is_refused_and_changes_nothing():
     assert tried > 600
     assert same(before, target.state_dict())
     target.load_state_dict(state)
+
+
+def test_what_other_members_said_is_refused():
+    state = plain(feed(race(("prox",)), samples("dense", 60)).state_dict())
+    said = state["late"]["said"]["prox@1"]
+    said["logits"] = said["logits"][:1]
+    with pytest.raises(StateError, match=r"^state of late labels: what prox@1 said"):
+        race(("prox",)).load_state_dict(state)
 
 
 @pytest.mark.parametrize("state", [None, {}, [], {"version": 2}, {"version": 1}])
