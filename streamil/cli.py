@@ -122,6 +122,7 @@ def consume(
     metrics: Metrics = None,
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="wait so long for broker and topic")] = 0.0,
     stay: Stay = False,
+    replan: Annotated[bool, typer.Option("--replan", help="go on from a snapshot of another plan")] = False,
 ) -> None:
     """Learn from the topic of an experiment file, until --until or Ctrl-C."""
     experiment = load(file)
@@ -133,8 +134,8 @@ def consume(
     from streamil_consumer import consume as learn
 
     with stopping() as stop:
-        report_result(learn(experiment, until=until, out=out, metrics=metrics, wait=wait, stay=stay, stop=stop,
-                            tell=say))
+        report_result(learn(experiment, until=until, out=out, metrics=metrics, wait=wait, stay=stay, replan=replan,
+                            stop=stop, tell=say))
 
 
 @app.command()

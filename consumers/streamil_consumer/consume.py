@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,8 @@ from streamil.report.lines import inputs_line
 from streamil.results import standings, strict, summary, write_results
 from streamil.telemetry.metrics import RaceMetrics
 from streamil.telemetry.server import Server
-from streamil_consumer.intake import Intake
+from streamil_consumer.intake import Intake, Position
+from streamil_consumer.keeper import Keeper, open_store
 
 POLL_RECORDS = 256
 LAG_EVERY_SECONDS = 1.0
@@ -29,7 +31,7 @@ WAIT_SECONDS = 0.2
 
 
 def consume(experiment: Experiment, *, until: int | None = None, out: Path | None = None, metrics: str | None = None,
-            wait: float = 0.0, stay: bool = False, stop: threading.Event | None = None,
+            wait: float = 0.0, stay: bool = False, replan: bool = False, stop: threading.Event | None = None,
             tell: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """Learn from the experiment's topic until so many samples are taken in, or for ever.
 
@@ -47,6 +49,8 @@ def consume(experiment: Experiment, *, until: int | None = None, out: Path | Non
         Seconds to wait for a broker and a topic that are not there yet.
     stay
         Keep serving metrics and page after the end, until `stop`.
+    replan
+        Go on from a snapshot of another plan (versions, device, threads): numbers no longer repeat bit for bit.
     stop
         Set from outside to end it: what was begun is finished, results are written.
     tell
@@ -66,14 +70,20 @@ def consume(experiment: Experiment, *, until: int | None = None, out: Path | Non
     stop = stop or threading.Event()
     decode = decoder(experiment.stream, experiment.folder)
     telemetry = RaceMetrics()
-    race = Race(experiment, lock=telemetry.lock, timed=telemetry.timed)
+    snapshots = experiment.service.snapshots
+    race = Race(experiment, lock=telemetry.lock, timed=telemetry.timed,
+                allow_pickle=snapshots is not None and snapshots.allow_pickle)
+    store = None if snapshots is None else open_store(experiment, race, tell)
+    keeper = None if store is None else Keeper(race, telemetry, store, tell)
+    position = None if keeper is None else keeper.restore(replan=replan)
     telemetry.watch(race)
     view = View(race, telemetry)
     address = metrics or experiment.service.metrics
-    with closing(Server(address, telemetry, view.status, lambda: view.state == "learning")) as server:
+    with contextlib.nullcontext() if store is None else store, closing(
+            Server(address, telemetry, view.status, lambda: view.state == "learning")) as server:
         tell(f"metrics and page at {server.url}/")
         if _topic_is_there(experiment, wait, stop):
-            _learn(race, decode, telemetry, view, until, stop, tell)
+            _learn(race, decode, telemetry, view, until, stop, tell, keeper, position)
         view.state = "stopped" if stop.is_set() else "done"
         result = summary(race) if out is None else write_results(race, out)
         tell(f"{view.state} after {race.samples} samples" + (f"; results in {out}" if out else ""))
@@ -98,16 +108,20 @@ def _topic_is_there(experiment: Experiment, seconds: float, stop: threading.Even
 
 
 def _learn(race: Race, decode: Decoder, telemetry: RaceMetrics, view: View, until: int | None, stop: threading.Event,
-           tell: Callable[[str], None]) -> None:
+           tell: Callable[[str], None], keeper: Keeper | None, position: Position | None) -> None:
     """Read the topic and feed the race, until so many samples are taken in or `stop` is set."""
     experiment = race.experiment
-    with TopicReader(experiment.kafka, experiment.topic, group=experiment.name) as reader:
+    offset = None if position is None else position.offset
+    with TopicReader(experiment.kafka, experiment.topic, offset, group=experiment.name) as reader:
+        if keeper is not None:
+            keeper.require_topic(reader.topic_id)
         tell(f"learning from topic {experiment.topic} at {experiment.kafka.bootstrap_servers}, "
-             f"from offset {reader.position}, with fresh weights")
-        if reader.position > 0 and experiment.kafka.start == "earliest":
+             f"from offset {reader.position}, "
+             + ("with fresh weights" if position is None else f"after {race.samples} samples of the snapshot"))
+        if position is None and reader.position > 0 and experiment.kafka.start == "earliest":
             tell(f"records before offset {reader.position} are no longer in the log")
         view.state, view.offset = "learning", reader.position
-        intake, asked = Intake(race, telemetry, stop, decode, tell), 0.0
+        intake, asked = Intake(race, telemetry, stop, decode, tell, position or Position(reader.position)), 0.0
         while not stop.is_set() and (until is None or race.samples < until):
             if time.monotonic() - asked > LAG_EVERY_SECONDS:
                 asked, view.end = time.monotonic(), reader.end()
@@ -123,10 +137,14 @@ def _learn(race: Race, decode: Decoder, telemetry: RaceMetrics, view: View, unti
                 for line in _beginning(race) if not begun else ():
                     tell(line)
                 view.learned(message.offset + 1)
+                if keeper is not None:
+                    keeper.look(intake)
                 if stop.is_set() or (until is not None and race.samples >= until):
                     break
             if not messages or message is messages[-1]:
                 view.offset = reader.position  # all that came is dealt with, a transaction's marks too
+        if keeper is not None:
+            keeper.close(intake)
         view.end = reader.end()
         reader.commit(view.offset)
 

@@ -43,6 +43,8 @@ class Intake:
         Reads records.
     tell
         Takes one line about each of the first rejects.
+    position
+        Where to go on; None: at the first record that comes.
 
     Attributes
     ----------
@@ -50,19 +52,22 @@ class Intake:
         Ordinals of the next sample and of the next late label to take in; None before the first record.
     waiting
         Samples taken, but not fed yet.
+    position
+        Where the first sample stands that is not fed yet.
     """
 
     def __init__(self, race: Race, metrics: RaceMetrics, stop: threading.Event, decoder: Decoder,
-                 tell: Callable[[str], None]) -> None:
+                 tell: Callable[[str], None], position: Position | None = None) -> None:
         self._race, self._metrics, self._stop = race, metrics, stop
         self._decoder, self._tell = decoder, tell
         self._others = isinstance(race.experiment.stream.source, TopicSource)
-        self.next_ordinal: int | None = None
-        self.next_label: int | None = None
         self.waiting = 0
+        self.position = position or Position()
         self._told = 0
-        self._queue: list[tuple[Records, NDArray[np.int64], float]] = []
-        self._numbered: bool | None = None
+        self._queue: list[Taken] = []
+        self._numbered = self.position.numbered
+        self.next_ordinal, self.next_label = self.position.next_ordinal, self.position.next_label
+        self._resumed = self.position
 
     def take(self, message: Message) -> None:
         """Decode a message and keep its new samples for `feed`; a bad record or sample is counted.
@@ -72,6 +77,13 @@ class Intake:
         StreamMismatch
             When the record belongs to another stream, or samples between it and the record before are missing.
         """
+        before = Position(message.offset, 0, self.next_ordinal, self.next_label, self._numbered, message.offset)
+        self._take(message, before)
+        if not self._queue:
+            self._move_behind(message.offset)
+        self._last = message.offset
+
+    def _take(self, message: Message, before: Position) -> None:
         try:
             numbers = self._numbers(message)
         except CodecError as error:
@@ -85,36 +97,54 @@ class Intake:
             return
         start, known = self._advance(message, numbers, len(records) + len(records.rejected), records.late)
         fresh = int(np.searchsorted(records.places, known))
-        self._metrics.repeats += fresh
+        if message.offset >= self._resumed.counted:
+            self._metrics.repeats += fresh
+        if message.offset == self._resumed.offset:  # the first of its samples were fed before the restart
+            fresh = max(fresh, int(np.searchsorted(records.places, self._resumed.row)))
         for rejected in records.rejected:
             if rejected.index >= known:
                 self._reject(message, rejected.reason, rejected.detail)
         if fresh < len(records):
-            self._queue.append((records[fresh:], start + records.places[fresh:], message.timestamp_ms / 1000))
+            sent = message.timestamp_ms / 1000
+            self._queue.append(Taken(records[fresh:], records.places[fresh:], start, sent, before))
             self.waiting += len(records) - fresh
 
     def feed(self, until: int | None) -> None:
         """Feed the samples that wait, in pieces, until `stop` or until the race has taken so many in."""
         queue, self._queue, self.waiting = self._queue, [], 0
-        for _, group in itertools.groupby(queue, key=lambda one: _form(one[0])):
-            parts, places, sent = zip(*group, strict=True)
-            self._feed(join(parts), np.concatenate(places), until)
+        for _, group in itertools.groupby(queue, key=lambda one: _form(one.records)):
+            taken = list(group)
+            records = join([one.records for one in taken])
+            fed = self._feed(records, np.concatenate([one.start + one.places for one in taken]), until)
             now = time.time()
-            for one, when in zip(parts, sent, strict=True):
-                self._metrics.observe_latency(when, now, len(one))
+            for one in taken:
+                self._metrics.observe_latency(one.sent, now, len(one.records))
+                if fed < len(one.records):  # stopped here: the rest is left for the next start
+                    self.position = one.at._replace(row=int(one.places[fed]), counted=self._last + 1)
+                    return
+                fed -= len(one.records)
+        self._move_behind(self._last)
 
-    def _feed(self, records: Records, ordinals: NDArray[np.int64], until: int | None) -> None:
+    def _move_behind(self, offset: int) -> None:
+        self.position = Position(offset + 1, 0, self.next_ordinal, self.next_label, self._numbered, offset + 1)
+
+    def _feed(self, records: Records, ordinals: NDArray[np.int64], until: int | None) -> int:
+        """Return how many were fed."""
+        count = len(records)
         while len(records) and not self._stop.is_set():
             # Counted anew after each piece: a bad sample takes no place among those that are wanted.
             left = PIECE if until is None else until - self._race.samples
             if left <= 0:
-                return
+                break
             size = PIECE if records.late else min(PIECE, left)
             for one in self._race.feed(records[:size], ordinals[:size]):
                 self._say(f"rejected ({one.reason}): {one.detail}")
             records, ordinals = records[size:], ordinals[size:]
+        return count - len(records)
 
     def _reject(self, message: Message, reason: str, detail: str) -> None:
+        if message.offset < self._resumed.counted:
+            return
         self._race.rejected[reason] += 1
         self._say(f"offset {message.offset}: rejected ({reason}): {detail}")
 
@@ -170,6 +200,39 @@ class Intake:
                 f"topic {self._race.experiment.topic}, offset {message.offset}: {what} {start} follows {what} "
                 f"{expected - 1}: {start - expected} of them are missing from the log; publish it to a new topic")
         return Place(start, expected)
+
+
+class Position(NamedTuple):
+    """A place in the log: what a resumed consumer needs to take in the next sample, and no sample twice.
+
+    Attributes
+    ----------
+    offset, row
+        Of the record that holds the next sample, and of the sample within it.
+    next_ordinal, next_label
+        Ordinals expected of that record.
+    numbered
+        Whether the topic's records are numbered; None before the first one.
+    counted
+        Rejects of records before this offset are counted.
+    """
+
+    offset: int = -1
+    row: int = 0
+    next_ordinal: int | None = None
+    next_label: int | None = None
+    numbered: bool | None = None
+    counted: int = -1
+
+
+class Taken(NamedTuple):
+    """Samples of one message that wait: places in it, ordinal of its first, its time, and the position before it."""
+
+    records: Records
+    places: NDArray[np.int64]
+    start: int
+    sent: float
+    at: Position
 
 
 class Numbers(NamedTuple):

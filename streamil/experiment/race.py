@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
@@ -65,12 +66,23 @@ class Kafka(Model):
     start: Literal["earliest", "latest"] = Field("earliest", description="where a consumer without a position starts")
 
 
+class Snapshots(Model):
+    """Where the consumer keeps its state and position, to go on from after any end."""
+
+    folder: Path = Field(description="folder of the snapshots, made where it is missing")
+    every_samples: int = Field(5000, ge=1, description="samples between two snapshots")
+    every_seconds: float | None = Field(None, gt=0, description="seconds after which one is due earlier; null: never")
+    keep: int = Field(3, ge=1, le=1000, description="snapshots that stay")
+    allow_pickle: bool = Field(False, description="save river arms, whose state has no form but pickle")
+
+
 class Service(Model):
     """How the two processes serve."""
 
     metrics: str = Field("127.0.0.1:9108", description="address of the consumer's metrics and page")
     producer_metrics: str = Field("127.0.0.1:9109", description="address of the producer's metrics")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: a GPU where there is one")
+    snapshots: Snapshots | None = Field(None, description="null: state is held in memory only")
     threads: int = Field(1, ge=1, le=256, description="threads of torch; part of what makes numbers repeat")
 
     @field_validator("metrics", "producer_metrics")

@@ -75,6 +75,12 @@ class RaceMetrics(Collector):
         self.latency = Histogram(LATENCY_SECONDS)
         self.latency_skipped = 0
         self.repeats = 0
+        self._rejected_before: dict[str, int] = {}
+        self._late_before: dict[str, int] = {}
+        self._scored_before: Scored = {}
+        self.snapshot_failures = 0
+        self.snapshots = Histogram(UPDATE_SECONDS)
+        self.snapshot_last = 0.0
         self.lag: Callable[[], int] = lambda: 0
         self.offset: Callable[[], int] = lambda: 0
 
@@ -86,9 +92,17 @@ class RaceMetrics(Collector):
         self.updates[arm].observe((time.perf_counter() - start) / updates, updates)
 
     def watch(self, race: Race) -> None:
-        """Show this race from now on."""
+        """Show this race from now on; its counters start at 0 here, whatever it has learned in earlier processes."""
+        self._rejected_before, self._late_before = dict(race.rejected), dict(race.late.counts)
+        self._scored_before = {
+            name: (arm.figures.samples, arm.figures.correct.copy()) for name, arm in race.arms.items()}
         self.updates = {name: Histogram(UPDATE_SECONDS) for name in race.arms}
         self.race = race
+
+    def snapshot_written(self, seconds: float) -> None:
+        """Note a snapshot that was packed and written."""
+        self.snapshots.observe(seconds)
+        self.snapshot_last = time.time()
 
     def observe_latency(self, sent: float, now: float, samples: int) -> None:
         """Count the time from a record's own time to its learning, unless that time cannot be true."""
@@ -101,16 +115,22 @@ class RaceMetrics(Collector):
         """Yield every metric; called once per scrape."""
         yield InfoMetricFamily("streamil_build", "Versions.", {
             "version": version("streamil"), "python": platform.python_version(), "torch": version("torch")})
-        rejected = self.race.rejected if self.race else dict.fromkeys(REASONS, 0)
+        rejected = _since(self.race.rejected if self.race else dict.fromkeys(REASONS, 0), self._rejected_before)
         yield counters("streamil_records_rejected", "Records and samples rejected.", "reason", rejected)
         yield CounterMetricFamily("streamil_repeats", "Samples that came again and were skipped.", self.repeats)
-        late = dict.fromkeys(WHAT_BECAME, 0) if self.race is None else self.race.late.counts
+        late = _since(dict.fromkeys(WHAT_BECAME, 0) if self.race is None else self.race.late.counts, self._late_before)
         yield counters("streamil_late_labels", "Late labels and samples that waited, by what became of them.", "result",
                        late)
         yield GaugeMetricFamily("streamil_waiting_samples", "Samples that wait for their label.",
                                 0 if self.race is None else len(self.race.late))
         yield CounterMetricFamily("streamil_latency_skipped", "Samples whose record time cannot be true.",
                                   self.latency_skipped)
+        yield CounterMetricFamily("streamil_snapshot_failures", "Snapshots that could not be written.",
+                                  self.snapshot_failures)
+        yield GaugeMetricFamily("streamil_snapshot_last_success_timestamp_seconds",
+                                "When the last snapshot was written; 0: none since the start.", self.snapshot_last)
+        yield HistogramMetricFamily("streamil_snapshot_duration_seconds", "Time to pack and write a snapshot.",
+                                    self.snapshots.buckets(), self.snapshots.sum)
         yield HistogramMetricFamily("streamil_end_to_end_latency_seconds", "From a record's time to its learning.",
                                     self.latency.buckets(), self.latency.sum)
         for name, text, value in (("consumer_lag_records", "Records on the topic not yet read.", self.lag()),
@@ -118,7 +138,7 @@ class RaceMetrics(Collector):
             yield GaugeMetricFamily(f"streamil_{name}", text, value)
         if self.race is not None:
             with self.lock:
-                yield from list(_race(self.race))
+                yield from list(_race(self.race, self._scored_before))
         for arm, histogram in self.updates.items():
             family = HistogramMetricFamily(
                 "streamil_update_duration_seconds", "Time of one update (mini-batch) of an arm.", labels=["arm"])
@@ -126,7 +146,15 @@ class RaceMetrics(Collector):
             yield family
 
 
-def _race(race: Race) -> Iterator[Metric]:
+Scored = Mapping[str, tuple[int, Any]]
+"""By arm: samples scored, and right answers of each member [A]."""
+
+
+def _since(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    return {key: value - before.get(key, 0) for key, value in now.items()}
+
+
+def _race(race: Race, before: Scored) -> Iterator[Metric]:
     experiment = race.experiment.name
     base = {"experiment": experiment}
     yield gauge("streamil_learned_samples", "Samples taken in.", [(base, race.samples)])
@@ -147,7 +175,7 @@ def _race(race: Race) -> Iterator[Metric]:
     }
     for name, arm in race.arms.items():
         for label, member in _members_shown(arm):
-            _member(families, info, arm, [experiment, name, label], member)
+            _member(families, info, arm, [experiment, name, label], member, before)
         diverged = float(arm.population.diverged.sum()) if arm.population else 0.0
         families["diverged"].add_metric([experiment, name], diverged)
     yield info
@@ -166,11 +194,12 @@ def _members_shown(arm: RacingArm) -> list[tuple[str, int]]:
     return [("best", int(order[0])), ("median", int(order[count // 2])), ("worst", int(order[-1]))]
 
 
-def _member(families: Mapping[str, Any], info: Metric, arm: RacingArm, labels: list[str], member: int) -> None:
-    figures = arm.figures
-    families["samples"].add_metric(labels, figures.samples)
-    families["correct"].add_metric(labels, int(figures.correct[member]))
-    families["updates"].add_metric(labels, figures.samples // arm.plan.batch_size)
+def _member(families: Mapping[str, Any], info: Metric, arm: RacingArm, labels: list[str], member: int,
+            before: Scored) -> None:
+    figures, (samples, correct) = arm.figures, before[arm.plan.name]
+    families["samples"].add_metric(labels, figures.samples - samples)
+    families["correct"].add_metric(labels, int(figures.correct[member] - correct[member]))
+    families["updates"].add_metric(labels, (figures.samples - samples) // arm.plan.batch_size)
     for window in ("cumulative", "windowed", "fading"):
         _add_finite(families["accuracy"], [*labels, window], getattr(figures, window)[member])
     kappas = {"cohen": figures.kappa, "temporal": figures.kappa_temporal, "majority": figures.kappa_majority}

@@ -166,3 +166,15 @@ def test_silent_clients_do_not_keep_others_out_for_ever(telemetry, serve, monkey
 
 def test_nobody_there_is_no_status():
     assert fetch_status("http://127.0.0.1:9") is None
+
+
+def test_counters_start_at_0_with_the_process_whatever_was_learned_before(telemetry, serve):
+    race = telemetry.race
+    learn(race)
+    later = RaceMetrics()
+    later.watch(race)
+    samples = scrape(serve(later))
+    assert value(samples, "streamil_learned_samples") == 20
+    assert value(samples, "streamil_samples_total", arm="bp", member="0") == 0 == value(samples, "streamil_correct_total", arm="bp", member="0")
+    learn(race)
+    assert value(scrape(serve(later)), "streamil_samples_total", arm="bp", member="0") == 20
