@@ -12,11 +12,10 @@ import numpy as np
 from streamil.errors import SourceError
 from streamil.experiment import Experiment
 from streamil.race import PIECE, Race
+from streamil.report.lines import REJECTS_TOLD
 from streamil.results import summary, write_results
 from streamil.samples import Records
 from streamil.streams import open_stream
-
-REJECTS_TOLD = 5
 
 
 def run(experiment: Experiment, *, limit: int | None = None, out: Path | None = None,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from streamil.arms import ArmPlan, plan_arms, plan_comparisons
 from streamil.errors import SourceError
 from streamil.evaluation import allot
@@ -17,7 +15,7 @@ from streamil.features import Featurizer
 from streamil.learners import learner_class
 from streamil.learners.hyperparameters import read_members
 from streamil.learners.population import count_parameters
-from streamil.look import look_at_topic
+from streamil.look import LOOK_AHEAD, look_at_topic, see
 from streamil.report.lines import inputs_line, shortened
 from streamil.samples import Records, Rejected
 from streamil.streams import open_stream
@@ -25,8 +23,6 @@ from streamil.streams.source import Skipped
 from streamil.suspects import suspects
 
 FLOAT_BYTES = 4
-LOOK_AHEAD = 256
-"""Samples read to see the inputs and the classes."""
 
 
 def explain(experiment: Experiment) -> Iterator[str]:
@@ -126,11 +122,11 @@ def _look(experiment: Experiment) -> _Look:
     rejected: list[Rejected] = []
     samples = open_stream(experiment.stream, experiment.folder)
     for records in samples:
-        if records.late:
-            featurizer.meet(records)
+        found = see(featurizer, records, seen)
+        if found is None:
             continue
-        part: Records = records[:LOOK_AHEAD - seen]
-        rejected += featurizer.transform(part, np.arange(seen, seen + len(part), dtype=np.int64))[1]
+        part, _, bad = found
+        rejected += bad
         first.append(part)
         seen += len(part)
         if seen >= LOOK_AHEAD:

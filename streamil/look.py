@@ -1,4 +1,4 @@
-"""A look at the first records of a topic that others fill: what a consumer would make of them."""
+"""A look at the first samples of a stream, and of a topic that others fill: what a race would make of them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,24 @@ from streamil.experiment_file import nearest
 from streamil.features import Featurizer
 from streamil.field_path import dotted
 from streamil.kafka import Message, first_messages
-from streamil.samples import Records, Rejected
+from streamil.samples import Batch, Records, Rejected
 
 PUBLISHING = ("limit", "regimes", "samples_per_record", "codec", "rate")
 """Keys of a stream that say how it is published."""
 LOOK_AHEAD = 256
 """Samples, and records, that are looked at."""
+
+
+def see(featurizer: Featurizer, records: Records, seen: int) -> tuple[Records, Batch, tuple[Rejected, ...]] | None:
+    """Let a featurizer see the next samples of a look, as a race would, `LOOK_AHEAD` of them in all.
+
+    Returns the samples that it saw, and what became of them; None for late labels, whose classes it has met then.
+    """
+    if records.late:
+        featurizer.meet(records)
+        return None
+    part = records[:LOOK_AHEAD - seen]
+    return part, *featurizer.transform(part, np.arange(seen, seen + len(part), dtype=np.int64))
 
 
 @dataclass
@@ -37,13 +49,11 @@ class Look:
     lines: list[str] = field(default_factory=list)
 
     def take(self, message: Message, records: Records) -> None:
-        """See the samples, or the classes of late labels, as a race would."""
-        if records.late:
-            self.featurizer.meet(records)
+        """See one record, and count what it holds."""
+        found = see(self.featurizer, records, self.samples)
+        if found is None:
             return
-        part = records[:LOOK_AHEAD - self.samples]
-        ordinals = np.arange(self.samples, self.samples + len(part), dtype=np.int64)
-        batch, rejected = self.featurizer.transform(part, ordinals)
+        _, batch, rejected = found
         self.samples += len(batch)
         self.unlabelled += int((batch.y < 0).sum())
         for one in (*records.rejected, *rejected):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,18 @@ def moment(value: object, unit: str = "s") -> float:
     if not EARLIEST <= seconds < LATEST:
         raise ValueError(f"{str(value)[:40]} {unit} since 1970 is outside the years 1 to 9999; set the feature's unit")
     return seconds
+
+
+def date_seconds(value: date) -> float:
+    """Return a date (its midnight) or a time in seconds since 1970, UTC where it names no zone.
+
+    Examples
+    --------
+    >>> date_seconds(date(1970, 1, 2)), date_seconds(datetime(1970, 1, 1, 1))
+    (86400.0, 3600.0)
+    """
+    moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _rfc3339(text: str) -> float:

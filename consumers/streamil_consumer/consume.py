@@ -73,14 +73,17 @@ def consume(experiment: Experiment, *, until: int | None = None, out: Path | Non
     snapshots = experiment.service.snapshots
     race = Race(experiment, lock=telemetry.lock, timed=telemetry.timed,
                 allow_pickle=snapshots is not None and snapshots.allow_pickle)
-    store = None if snapshots is None else open_store(experiment, race, tell)
-    keeper = None if store is None else Keeper(race, telemetry, store, tell)
-    position = None if keeper is None else keeper.restore(replan=replan)
-    telemetry.watch(race)
-    view = View(race, telemetry)
     address = metrics or experiment.service.metrics
-    with contextlib.nullcontext() if store is None else store, closing(
-            Server(address, telemetry, view.status, lambda: view.state == "learning")) as server:
+    with contextlib.ExitStack() as held:
+        keeper = position = None
+        if snapshots is not None:
+            store = held.enter_context(open_store(experiment, race, tell))
+            keeper = held.enter_context(Keeper(race, telemetry, store, tell))
+            position = keeper.restore(replan=replan)
+        telemetry.watch(race)
+        view = View(race, telemetry)
+        server = held.enter_context(closing(
+            Server(address, telemetry, view.status, lambda: view.state == "learning")))
         tell(f"metrics and page at {server.url}/")
         if _topic_is_there(experiment, wait, stop):
             _learn(race, decode, telemetry, view, until, stop, tell, keeper, position)
@@ -144,7 +147,7 @@ def _learn(race: Race, decode: Decoder, telemetry: RaceMetrics, view: View, unti
             if not messages or message is messages[-1]:
                 view.offset = reader.position  # all that came is dealt with, a transaction's marks too
         if keeper is not None:
-            keeper.close(intake)
+            keeper.finish(intake)
         view.end = reader.end()
         reader.commit(view.offset)
 

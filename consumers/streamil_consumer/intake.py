@@ -16,11 +16,11 @@ from streamil.errors import CodecError, StreamMismatch
 from streamil.experiment.sources import TopicSource
 from streamil.kafka import Message
 from streamil.race import PIECE, Race
+from streamil.report.lines import REJECTS_TOLD
 from streamil.samples import Records
 from streamil.streams.chunks import join
 from streamil.telemetry.metrics import RaceMetrics
 
-REJECTS_TOLD = 5
 LONGEST_ORDINAL = 18
 """Digits of an ordinal: more would not fit 64 bits."""
 
@@ -64,6 +64,7 @@ class Intake:
         self.waiting = 0
         self.position = position or Position()
         self._told = 0
+        self._last = self.position.offset - 1  # offset of the message taken last
         self._queue: list[Taken] = []
         self._numbered = self.position.numbered
         self.next_ordinal, self.next_label = self.position.next_ordinal, self.position.next_label

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Self
 
 from streamil.errors import ExperimentError, SnapshotError, StateError, TopicMismatch
 from streamil.experiment import Experiment
@@ -20,7 +20,8 @@ class Keeper:
     """Saves a race and its position in the log as one snapshot, and goes on from the newest.
 
     A consistent copy is taken between two mini-batches; packing and writing happen in a thread of its own, one
-    snapshot at a time. A snapshot that cannot be written is counted and told, and learning goes on.
+    snapshot at a time. A snapshot that cannot be written is counted and told, and learning goes on. A context manager,
+    to be left before the store is closed.
 
     Parameters
     ----------
@@ -87,15 +88,20 @@ class Keeper:
         if (since >= self._every_samples or (late and since)) and (self._writing is None or self._writing.done()):
             self._save(intake)
 
-    def close(self, intake: Intake | None) -> None:
+    def finish(self, intake: Intake) -> None:
         """Save what is not saved yet, and wait until it is written."""
-        if intake is not None and self._saved != (self._race.samples, intake.position):
-            if self._writing is not None:
-                self._writing.result()
-            self._save(intake)
+        if self._writing is not None:
+            self._writing.result()
+        if self._saved != (self._race.samples, intake.position):
+            self._save(intake).result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
         self._writer.shutdown(wait=True)
 
-    def _save(self, intake: Intake) -> None:
+    def _save(self, intake: Intake) -> Future[None]:
         position, samples, race = intake.position, self._race.samples, self._race
         state = {"race": race.state_dict(), "position": position._asdict()}
         meta = {"experiment": race.experiment.name, "topic": race.experiment.topic, "topic_id": self.topic_id,
@@ -103,6 +109,7 @@ class Keeper:
                 "configuration": configuration_hash(race.configuration())}
         self._saved, self._when = (samples, position), time.monotonic()
         self._writing = self._writer.submit(self._write, state, meta)
+        return self._writing
 
     def _write(self, state: dict[str, Any], meta: dict[str, Any]) -> None:
         begin = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -15,13 +15,11 @@ from streamil.errors import CodecError
 from streamil.experiment.sources import TopicSource
 from streamil.field_path import dotted
 from streamil.samples import Records
-from streamil.values import Seconds
+from streamil.values import PER_SECOND, Seconds, date_seconds
 
 Keys = tuple[str, ...]
-PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 DIGITS_BITS = 14_000
 """Bits of the longest whole number that Python writes as digits; what is longer is infinite."""
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class FieldMapping:
@@ -113,10 +111,13 @@ class FieldMapping:
         try:
             return self._inputs(sample)
         except Bad as bad:
-            late = (self._source.label, self._source.id) if bad.reason == "no-features" else (None,)
-            if any(path is None or _find(sample, path) is None for path in late):
-                raise
-            return None
+            if bad.reason == "no-features" and self._has_label_and_id(sample):
+                return None
+            raise
+
+    def _has_label_and_id(self, sample: Any) -> bool:
+        paths = (self._source.label, self._source.id)
+        return all(path is not None and _find(sample, path) is not None for path in paths)
 
     def _inputs(self, sample: Any) -> Any:
         if self._source.x is not None:
@@ -182,8 +183,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return float(value) if not value.is_snan() else np.nan
     if isinstance(value, date):
-        moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
-        return Seconds(((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH).total_seconds())
+        return Seconds(date_seconds(value))
     return value
 
 

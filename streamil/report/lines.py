@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+REJECTS_TOLD = 5
+"""Rejects that are told one by one; the rest are counted."""
+
 
 def result_lines(result: Mapping[str, Any]) -> Iterator[str]:
     """Yield the result as lines: accuracy of each arm, then each comparison.

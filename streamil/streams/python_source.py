@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from streamil.samples import Records, label_text
 from streamil.streams.chunks import CHUNK, rows_of
 from streamil.streams.source import Opened
 from streamil.user_code import first_line, load_module
+from streamil.values import date_seconds
 
 
 def python_source(source: PythonSource, folder: Path) -> Opened:
@@ -133,6 +134,5 @@ def _plain(value: Any) -> Any:
         value = value.astype("datetime64[us]")  # finer ones would become a bare number
     value = value.item() if hasattr(value, "item") else value
     if isinstance(value, date) and value == value:  # pandas' NaT is none
-        moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return date_seconds(value)
     return None if isinstance(value, date) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator
 
 import numpy as np
@@ -55,7 +56,7 @@ class _Blocks:
             parts = self._block(wanted)
             first = next(parts, None)
             if first is not None:  # classes that have gone for good have no block
-                yield _followed(first, parts)
+                yield itertools.chain([first], parts)
 
     def _next_classes(self) -> list[Label]:
         wanted = self._settings.classes_per_block
@@ -97,7 +98,3 @@ class _Blocks:
             self._last.setdefault(label, 0)
         self._since_new = 0 if len(self._last) > known else self._since_new + len(chunk)
 
-
-def _followed(first: Records, rest: Iterator[Records]) -> Iterator[Records]:
-    yield first
-    yield from rest
