@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.exceptions import TyperException
@@ -39,6 +39,15 @@ Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="samples of 
 Metrics = Annotated[str | None, typer.Option(
     metavar="HOST:PORT", help="address of metrics and page, instead of the file's; port 0: a free one")]
 Stay = Annotated[bool, typer.Option("--stay", help="keep page and metrics up after the end, until Ctrl-C")]
+
+
+Partition = Annotated[int | None, typer.Option(min=0, metavar="P", help="partition to learn, where there are several")]
+Replan = Annotated[bool, typer.Option("--replan", help="go on from a snapshot of another plan")]
+OnTrimmed = Annotated[Literal["fail", "earliest"], typer.Option(
+    help="what to do where records were deleted before they were read")]
+Compacted = Annotated[bool, typer.Option("--compacted", help="accept a topic whose compaction loses samples")]
+AcceptRejects = Annotated[bool, typer.Option(
+    "--accept-rejects", help="pass over the bad records that come next, however many, until a good one")]
 
 
 @app.command()
@@ -122,7 +131,11 @@ def consume(
     metrics: Metrics = None,
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="wait so long for broker and topic")] = 0.0,
     stay: Stay = False,
-    replan: Annotated[bool, typer.Option("--replan", help="go on from a snapshot of another plan")] = False,
+    partition: Partition = None,
+    replan: Replan = False,
+    on_trimmed: OnTrimmed = "fail",
+    compacted: Compacted = False,
+    accept_rejects: AcceptRejects = False,
 ) -> None:
     """Learn from the topic of an experiment file, until --until or Ctrl-C."""
     experiment = load(file)
@@ -131,10 +144,13 @@ def consume(
 
     if not wait:
         describe_topic(experiment.kafka, experiment.topic)  # before torch is imported, which takes seconds
+    from streamil_consumer import Options
     from streamil_consumer import consume as learn
 
+    options = Options(partition=partition, replan=replan, on_trimmed=on_trimmed, compacted=compacted,
+                      accept_rejects=accept_rejects)
     with stopping() as stop:
-        report_result(learn(experiment, until=until, out=out, metrics=metrics, wait=wait, stay=stay, replan=replan,
+        report_result(learn(experiment, until=until, options=options, out=out, metrics=metrics, wait=wait, stay=stay,
                             stop=stop, tell=say))
 
 

@@ -13,6 +13,7 @@ StreamilError
 │   ├── TopicMissing       the topic does not exist
 │   ├── TopicMismatch      the topic exists, but does not fit: partitions, compaction, record size, name
 │   ├── StreamMismatch     records of another stream, or a gap in their ordinals
+│   ├── TooManyRejects     one bad record after another, more than the limit
 │   └── PositionLost       the position to read from is no longer in the log
 ├── SnapshotError          a snapshot that cannot be saved or loaded: its state, its folder, the disk
 │   ├── SnapshotDamaged    bytes that are no whole snapshot
@@ -106,6 +107,10 @@ class TopicMismatch(BrokerError):
 
 class StreamMismatch(BrokerError):
     """Records of another stream, or a gap in their ordinals."""
+
+
+class TooManyRejects(BrokerError):
+    """One bad record after another, more than the limit."""
 
 
 class PositionLost(BrokerError):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, Self
 
+Tell = Callable[[str], None]
+"""Takes a line about something that happens, often an `Event`."""
 Level = Literal["info", "warning", "error"]
 
 
@@ -36,3 +39,7 @@ class Event(str):
 
     level: Level
     facts: dict[str, str | int | float | bool | None]
+
+
+def nobody(line: str) -> None:
+    """Take a line and drop it."""

@@ -110,13 +110,22 @@ def curve_table(race: Race) -> pa.Table:
 
 def write_results(race: Race, folder: Path) -> dict[str, Any]:
     """Write `summary.json` and `curve.parquet` into `folder`, each whole or not at all; return the summary."""
-    folder.mkdir(parents=True, exist_ok=True)
     result = summary(race)
+    _write(result, curve_table(race), folder)
+    return result
+
+
+def results(race: Race, folder: Path) -> Callable[[], None]:
+    """Return what writes the results of a race as it stands now, in any thread and at any later time."""
+    result, table = summary(race), curve_table(race)
+    return lambda: _write(result, table, folder)
+
+
+def _write(result: dict[str, Any], table: pa.Table, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    table = curve_table(race)
     _replace(folder / "summary.json", lambda file: file.write(text.encode("utf-8", "backslashreplace")))
     _replace(folder / "curve.parquet", lambda file: pq.write_table(table, file))
-    return result
 
 
 def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:

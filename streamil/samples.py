@@ -50,6 +50,8 @@ class Records:
         N places of the samples within their record (int64): rejected neighbours leave gaps.
     rejected
         Samples of the record that were rejected alone.
+    origin
+        Where each stands in its log [N, 2] (int64): offset of its record and place in it; None: in no log.
     """
 
     y: Sequence[str | None]
@@ -60,6 +62,7 @@ class Records:
     segment: NDArray[np.int64] | None = None
     index: NDArray[np.int64] | None = None
     rejected: tuple[Rejected, ...] = ()
+    origin: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -81,7 +84,7 @@ class Records:
 
         return Records(
             y=self.y[rows], x=cut(self.x), columns={name: values[rows] for name, values in self.columns.items()},
-            ids=cut(self.ids), t=cut(self.t), segment=cut(self.segment), index=cut(self.index),
+            ids=cut(self.ids), t=cut(self.t), segment=cut(self.segment), index=cut(self.index), origin=cut(self.origin),
         )
 
 

@@ -80,6 +80,12 @@ class Experiment(Model):
         """The folder that relative paths in the file are relative to."""
         return self._path.absolute().parent if self._path else Path()
 
+    @property
+    def snapshot_folder(self) -> Path | None:
+        """The folder of the snapshots; None: there are none."""
+        kept = self.service.snapshots
+        return None if kept is None else self.folder / (kept.folder or Path("snapshots", self.name))
+
     def error(self, found: Sequence[str]) -> ExperimentError:
         """Return the error about problems found after the file was read (hyperparameters, for example)."""
         return ExperimentError(found, str(self._path) if self._path else "experiment")

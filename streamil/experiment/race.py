@@ -69,10 +69,11 @@ class Kafka(Model):
 class Snapshots(Model):
     """Where the consumer keeps its state and position, to go on from after any end."""
 
-    folder: Path = Field(description="folder of the snapshots, made where it is missing")
+    folder: Path | None = Field(None, description="folder of the snapshots; null: snapshots/ and the experiment's name")
     every_samples: int = Field(5000, ge=1, description="samples between two snapshots")
     every_seconds: float | None = Field(None, gt=0, description="seconds after which one is due earlier; null: never")
     keep: int = Field(3, ge=1, le=1000, description="snapshots that stay")
+    fail_after: int | None = Field(None, ge=1, description="failures in a row that end the consumer; null: none does")
     allow_pickle: bool = Field(False, description="save river arms, whose state has no form but pickle")
 
 
@@ -82,7 +83,10 @@ class Service(Model):
     metrics: str = Field("127.0.0.1:9108", description="address of the consumer's metrics and page")
     producer_metrics: str = Field("127.0.0.1:9109", description="address of the producer's metrics")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: a GPU where there is one")
-    snapshots: Snapshots | None = Field(None, description="null: state is held in memory only")
+    snapshots: Snapshots | None = Field(Snapshots(), description="null: state is held in memory only")
+    dead_letters: bool = Field(True, description="keep what is rejected on the topic `TOPIC.dead`")
+    max_consecutive_rejects: int | None = Field(
+        1000, ge=1, description="rejects in a row past which a consumer stops; null: none")
     threads: int = Field(1, ge=1, le=256, description="threads of torch; part of what makes numbers repeat")
 
     @field_validator("metrics", "producer_metrics")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from streamil.kafka.reader import Message, TopicReader, first_messages, last_message
-from streamil.kafka.topics import Topic, describe_topic, ensure_topic, topic_id
+from streamil.kafka.topics import Topic, describe_topic, ensure_topic, require_unchanged
 from streamil.kafka.writer import TopicWriter
 
 __all__ = [
     "Message", "Topic", "TopicReader", "TopicWriter", "describe_topic", "ensure_topic", "first_messages",
-    "last_message", "topic_id",
+    "last_message", "require_unchanged",
 ]

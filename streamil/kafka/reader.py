@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from kafka import TopicPartition
 from kafka.errors import (
@@ -22,14 +22,12 @@ from kafka.structs import OffsetAndMetadata
 from streamil.errors import BrokerError, PositionLost
 from streamil.experiment import Kafka
 from streamil.kafka.clients import consumer, errors
-from streamil.kafka.topics import describe_topic, require_fit
+from streamil.kafka.topics import LOOK_MS, describe_topic, require_fit
 
 ASK_MS = 1_500
 """How long a question to the broker may take while it is away: the learner does not wait for figures."""
 
 CLOSE_MS = 1_000
-LOOK_MS = 2_000
-"""How long a mere look at a topic waits for a broker."""
 LOOK_RECORDS = 16
 CODEC_PACKAGES = {"lz4": "lz4", "zstd": "zstandard", "snappy": "python-snappy"}
 
@@ -46,27 +44,33 @@ class Message:
 
 
 class TopicReader:
-    """Reads a topic of one partition in order, committed records only; an outage of the broker is waited out.
+    """Reads one partition of a topic in order, committed records only; an outage of the broker is waited out.
 
     Parameters
     ----------
     kafka
         Where the broker is, and where to start without a position.
     topic
-        An existing topic with one partition.
+        An existing topic.
     position
         Offset of the first record to read; None starts at `kafka.start`.
     group
         Consumer group for `commit`.
+    partition
+        Which one; None: the topic has to have just one.
     allow_compacted
         Accept a topic that loses records.
+    on_trimmed
+        What to do when the position is before the log's beginning: raise, or go on at the earliest record.
 
     Attributes
     ----------
-    topic_id
-        The topic's id when reading began; ask `topic_id(kafka, topic)` whether it still is.
-    start_offset
-        Where reading began.
+    found
+        The topic when reading began; ask `require_unchanged` whether it still is.
+    trimmed
+        Offsets that were deleted before they were read, and passed over.
+    reachable
+        Whether the broker answered when it was asked last.
 
     Raises
     ------
@@ -75,12 +79,14 @@ class TopicReader:
     """
 
     def __init__(self, kafka: Kafka, topic: str, position: int | None = None, *, group: str | None = None,
-                 allow_compacted: bool = False) -> None:
-        found = describe_topic(kafka, topic)
-        require_fit(found, compacted=allow_compacted)
-        self.kafka, self.topic, self.topic_id, self.group = kafka, topic, found.id, group
-        self._partition = TopicPartition(topic, 0)
-        self._position = 0
+                 partition: int | None = None, allow_compacted: bool = False,
+                 on_trimmed: Literal["fail", "earliest"] = "fail") -> None:
+        self.found = describe_topic(kafka, topic)
+        require_fit(self.found, partition=partition, compacted=allow_compacted)
+        self.kafka, self.topic, self.group, self._on_trimmed = kafka, topic, group, on_trimmed
+        self._partition = TopicPartition(topic, partition or 0)
+        self._position = self.trimmed = 0
+        self.reachable = True
         self._client: Any = consumer(kafka, group_id=group)
         try:
             self._client.assign([self._partition])
@@ -88,8 +94,7 @@ class TopicReader:
             if position is None:
                 position = begin if kafka.start == "earliest" else self._end
             elif not begin <= position <= self._end:
-                raise self._lost(position, begin, self._end)
-            self.start_offset: int = position
+                position = self._passed_over(position, begin, self._end)
             self._seek(position)
         except BaseException:
             self.close()
@@ -105,7 +110,8 @@ class TopicReader:
             raise BrokerError(f"topic {self.topic!r} holds compressed records that cannot be read here: {error}; "
                               f"pip install {package}") from None
         except (OffsetOutOfRangeError, LogTruncationError, NoOffsetForPartitionError):
-            raise self._lost(self._position, *self._bounds()) from None
+            self._seek(self._passed_over(self._position, *self._bounds()))
+            return []
         except KafkaError as error:
             if error.retriable:
                 return []
@@ -123,8 +129,10 @@ class TopicReader:
 
     def end(self) -> int:
         """Return the offset after the last committed record, or the last answer while the broker is away."""
+        self.reachable = False
         with contextlib.suppress(KafkaError):
             self._end = int(self._client.end_offsets([self._partition], timeout_ms=ASK_MS)[self._partition])
+            self.reachable = True
         return self._end
 
     def commit(self, position: int) -> None:
@@ -158,11 +166,16 @@ class TopicReader:
             end = self._client.end_offsets([self._partition], timeout_ms=5_000)[self._partition]
         return int(begin), int(end)
 
-    def _lost(self, position: int, begin: int, end: int) -> PositionLost:
-        why = (f"the log now starts at {begin}: {begin - position} offsets were deleted before they were read"
-               if position < begin else f"the log ends at {end}: it was deleted or made anew")
+    def _passed_over(self, position: int, begin: int, end: int) -> int:
+        """Return where to go on instead of a position that is lost, or raise `PositionLost`."""
+        gap = begin - position
+        if gap > 0 and self._on_trimmed == "earliest":
+            self.trimmed += gap
+            return begin
+        why = (f"the log now starts at {begin}: {gap} offsets were deleted before they were read; go on there with "
+               "--on-trimmed earliest" if gap > 0 else f"the log ends at {end}: it was deleted or made anew")
         where = f"topic {self.topic!r} on {self.kafka.bootstrap_servers}"
-        return PositionLost(f"{where}: position {position} is lost, {why}")
+        raise PositionLost(f"{where}: position {position} is lost, {why}")
 
 
 def last_message(kafka: Kafka, topic: str) -> Message | None:

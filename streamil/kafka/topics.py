@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import TopicAlreadyExistsError
 
-from streamil.errors import TopicMismatch, TopicMissing
+from streamil.errors import BrokerUnavailable, TopicMismatch, TopicMissing
 from streamil.experiment import Kafka
 from streamil.kafka.clients import BOOTSTRAP_MS, admin, missing
 
 CREATED_MS = 10_000
+LOOK_MS = 2_000
+"""How long a mere look at a topic waits for a broker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +49,28 @@ def describe_topic(kafka: Kafka, topic: str, *, timeout_ms: int = BOOTSTRAP_MS) 
                      int(settings["max.message.bytes"]["value"]))
 
 
-def topic_id(kafka: Kafka, topic: str) -> str:
-    """Return the topic's id; errors as `describe_topic`."""
-    with admin(kafka) as client:
-        found = client.describe_topics([topic])[0]
-        if found["error_code"]:
-            raise missing(kafka, topic)
-        return str(found["topic_id"])
+def require_unchanged(kafka: Kafka, before: Topic, *, one_partition: bool) -> None:
+    """Raise `TopicMismatch` when the topic was made anew since, or has more partitions; nothing while nobody answers.
+
+    Parameters
+    ----------
+    kafka, before
+        Where it is, and what it was like.
+    one_partition
+        Whether a second partition matters.
+    """
+    try:
+        found = describe_topic(kafka, before.name, timeout_ms=LOOK_MS)
+    except BrokerUnavailable:
+        return
+    if found.id != before.id:
+        raise TopicMismatch(f"topic {before.name!r} on {kafka.bootstrap_servers} was deleted and made anew while it "
+                            f"was read: its id was {before.id}, it is {found.id}; what was learned since the last "
+                            "snapshot is dropped: to start afresh on the new one name another service.snapshots.folder")
+    if one_partition and found.partitions > before.partitions:
+        raise TopicMismatch(f"topic {before.name!r} on {kafka.bootstrap_servers} now has {found.partitions} "
+                            "partitions, and this process learns one: name it with --partition 0, and learn the others "
+                            "in processes of their own")
 
 
 def ensure_topic(kafka: Kafka, topic: str, *, max_message_bytes: int | None = None) -> Topic:
@@ -82,11 +99,13 @@ def ensure_topic(kafka: Kafka, topic: str, *, max_message_bytes: int | None = No
     return found
 
 
-def require_fit(topic: Topic, *, compacted: bool = False) -> None:
-    """Raise `TopicMismatch` unless the topic has one partition and keeps every record."""
-    if topic.partitions != 1:
-        raise TopicMismatch(f"topic {topic.name!r} has {topic.partitions} partitions, and only one partition keeps the "
-                            f"order of a stream: use a topic with one")
+def require_fit(topic: Topic, *, partition: int | None = None, compacted: bool = False) -> None:
+    """Raise `TopicMismatch` unless the topic has the partition, or just one, and keeps every record."""
+    if partition is None and topic.partitions != 1:
+        raise TopicMismatch(f"topic {topic.name!r} has {topic.partitions} partitions, and one process learns one: use "
+                            f"a topic with one, or name it with --partition 0 to {topic.partitions - 1}")
+    if partition is not None and not 0 <= partition < topic.partitions:
+        raise TopicMismatch(f"topic {topic.name!r} has no partition {partition}; it has 0 to {topic.partitions - 1}")
     if topic.compacted and not compacted:
         raise TopicMismatch(f"topic {topic.name!r} is compacted (cleanup.policy), which loses samples: use one with "
-                            f"cleanup.policy=delete")
+                            f"cleanup.policy=delete, or accept the loss with --compacted")

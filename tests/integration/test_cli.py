@@ -224,7 +224,7 @@ def test_the_multiprocess_folder_of_some_other_service_is_left_alone(
         assert done.returncode == 0 and str(folder) not in done.stderr, done.stderr
     folder.mkdir()
     assert streamil("produce", file, PROMETHEUS_MULTIPROC_DIR=str(folder)).returncode == 0
-    assert not list(folder.iterdir()) and sorted(tmp_path.iterdir()) == [file, folder]
+    assert not list(folder.iterdir()) and sorted(tmp_path.iterdir()) == [file, folder, tmp_path / "snapshots"]
 
 
 def test_nothing_of_these_tests_is_left_behind() -> None:

@@ -46,7 +46,7 @@ LOOPBACK = "127.0.0.1:0"
 def an_experiment(kafka: Kafka, topic: str, arms: dict[str, Any] = ONE, **stream: Any) -> Experiment:
     return Experiment.model_validate({
         "name": topic, "stream": {"source": {"kind": "elec"}, "limit": 200, **stream}, "arms": arms,
-        "network": {"hidden": [16]}, "kafka": kafka.model_dump(), "service": {"metrics": LOOPBACK, "device": "cpu"}})
+        "network": {"hidden": [16]}, "kafka": kafka.model_dump(), "service": {"metrics": LOOPBACK, "device": "cpu", "snapshots": None}})
 
 
 def records_of(experiment: Experiment) -> list[tuple[bytes, dict[str, bytes]]]:

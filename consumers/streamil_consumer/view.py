@@ -1,0 +1,63 @@
+"""What the consumer shows of itself while it runs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from streamil.attachment import Attachment
+from streamil.race import Race
+from streamil.results import standings, strict
+from streamil.telemetry.metrics import RaceMetrics
+
+FEATURES_SHOWN = 100
+"""Names of features that `/status.json` lists."""
+
+
+class View:
+    """State, place and rate of a consumer, for `/status.json`, `/readyz` and the page; read from other threads."""
+
+    def __init__(self, race: Race, telemetry: RaceMetrics, attachment: Attachment) -> None:
+        self.state = "starting"
+        self._race, self._telemetry, self._attachment = race, telemetry, attachment
+        self._marks: list[tuple[float, int]] = []
+        telemetry.lag, telemetry.offset = (lambda: self.lag), (lambda: attachment.offset)
+
+    @property
+    def lag(self) -> int:
+        """Offsets on the topic that are not dealt with yet."""
+        return max(0, self._attachment.end - self._attachment.offset)
+
+    def ready(self) -> bool:
+        """Whether it learns whatever comes: it is past its start, not stopped, and the broker answers."""
+        return self.state == "learning" and not self._attachment.broker_away
+
+    def learned(self) -> None:
+        """Note that something was learned."""
+        now = time.time()
+        if not self._marks or now - self._marks[-1][0] >= 0.5:
+            self._marks = [*self._marks[-10:], (now, self._race.samples)]
+
+    def _rate(self) -> float:
+        if self.state != "learning" or len(self._marks) < 2:
+            return 0.0
+        (start, before), (end, after) = self._marks[0], self._marks[-1]
+        return (after - before) / (end - start) if time.time() - end < 5 else 0.0
+
+    def status(self) -> dict[str, Any]:
+        """Return what `/status.json` shows."""
+        race = self._race
+        with self._telemetry.lock:
+            comparisons = [{"challenger": pair[0], "baseline": pair[1], **comparison.summary()}
+                           for pair, comparison in race.comparisons.items()]
+            return {
+                "experiment": race.experiment.name, "topic": race.experiment.topic, "state": self.state,
+                "broker_away": self._attachment.broker_away,
+                "inputs": race.featurizer.inputs,
+                "features": [name[:80] for name in race.featurizer.names[:FEATURES_SHOWN]],
+                "samples": race.samples, "samples_per_second": self._rate(), "segment": race.segment,
+                "unlabelled": race.unlabelled,
+                "offset": self._attachment.offset, "lag": self.lag, "rejected": sum(race.rejected.values()),
+                "repeats": self._telemetry.repeats, "waiting_for_labels": len(race.late), "arms": standings(race),
+                "comparisons": strict(comparisons),
+            }

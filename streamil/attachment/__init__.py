@@ -1,0 +1,7 @@
+"""A race on a topic: samples in order, each once, rejects kept, state and position together."""
+
+from streamil.attachment.attachment import Attachment, Options, open_store
+from streamil.attachment.intake import Arrived
+from streamil.attachment.position import Origin, Position
+
+__all__ = ["Arrived", "Attachment", "Options", "Origin", "Position", "open_store"]

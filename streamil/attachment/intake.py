@@ -1,0 +1,382 @@
+"""From the messages of a topic to samples that can be learned, each once: what a record says of itself is checked."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamil.attachment.position import LONGEST, WHOLE, Origin, Position
+from streamil.attachment.rejects import Rejects
+from streamil.codec.topic import Decoder
+from streamil.errors import CodecError, StreamMismatch
+from streamil.experiment.sources import TopicSource
+from streamil.kafka import Message
+from streamil.race import PIECE, Race
+from streamil.samples import Records, Rejected
+from streamil.state_entries import entries
+from streamil.streams.chunks import join
+from streamil.telemetry.metrics import RaceMetrics
+
+
+class Intake:
+    """Turns messages into pieces to be learned, each sample once.
+
+    Records of a streamil producer carry the ordinal of their first sample and the hash of their stream: samples taken
+    in before are skipped and counted, a gap or another stream is an error; late labels are numbered likewise. On a
+    topic that others fill the ordinal counts what arrives. Which of the two a topic is, the file says (source kind
+    topic), or else its first record. A rejected sample that was put back (`streamil-origin`) keeps the ordinal that it
+    had, and is learned once.
+
+    Messages are taken one by one and come out together: a call of a learner costs the same for 1 sample and for 64.
+
+    Parameters
+    ----------
+    race, metrics
+        For whom, and what is counted beside it.
+    rejects
+        Takes what cannot be learned.
+    decoder
+        Reads records.
+    until
+        Samples that the race shall take in, in all: no more are handed out; None: no limit.
+
+    Attributes
+    ----------
+    waiting
+        Samples taken, but not handed out yet.
+    """
+
+    def __init__(self, race: Race, metrics: RaceMetrics, rejects: Rejects, decoder: Decoder,
+                 until: int | None = None) -> None:
+        self._race, self._metrics, self._rejects, self._decoder = race, metrics, rejects, decoder
+        self._until = until
+        self._others = isinstance(race.experiment.stream.source, TopicSource)
+        self._queue: list[Taken] = []
+        self._out: Arrived | None = None
+        self.begin(Position())
+
+    def begin(self, position: Position) -> None:
+        """Go on at a position."""
+        self._next = self._position = self._resumed = position
+        self._queue, self._out, self.waiting = [], None, 0
+
+    @property
+    def position(self) -> Position:
+        """Where the first sample stands that is not dealt with."""
+        return self._out.after if self._out is not None and self._out.learned else self._position
+
+    def take(self, message: Message) -> None:
+        """Decode a message and keep its new samples for `pieces`.
+
+        Raises
+        ------
+        StreamMismatch
+            When the record belongs to another stream, or samples between it and the record before are missing.
+        """
+        at = self._next._replace(offset=message.offset, row=0)
+        self._next = at._replace(offset=message.offset + 1)  # and its ordinals, where the record is readable
+        taken = self._taken(message, at)
+        taken.behind = self._next
+        self._queue.append(taken)
+        self.waiting += len(taken.records)
+
+    def _taken(self, message: Message, at: Position) -> Taken:
+        taken = Taken(message, at)
+        again = message.headers.get("streamil-origin")
+        try:
+            if again is not None:
+                taken.origin, only = _origin(again), message.headers.get("streamil-row")
+                taken.only = None if only is None else _number(only, "streamil-row")
+                numbers = Numbers()
+            else:
+                numbers = self._numbers(message)
+        except CodecError as error:
+            return taken.rejecting(WHOLE, error)
+        try:
+            records = self._decoder(message.value, message.headers)
+        except CodecError as error:
+            if again is None:
+                taken.start, _ = self._advance(message, numbers, numbers.labels or numbers.samples or 1,
+                                               numbers.labels > 0)
+            return taken.rejecting(WHOLE, error)
+        taken.size = len(records) + len(records.rejected)
+        known = 0
+        if again is None:
+            taken.start, known = self._advance(message, numbers, taken.size, records.late)
+        taken.repeats = int(np.searchsorted(records.places, known))
+        # of the record that was stopped in, the first samples were learned before the restart
+        row = self._resumed.row if message.offset == self._resumed.offset else 0
+        fed = int(np.searchsorted(records.places, row))
+        bad = tuple(one for one in records.rejected if one.index >= known)
+        return taken.holding(replace(records, index=records.places, rejected=bad), max(taken.repeats, fed))
+
+    def pieces(self) -> Iterator[Arrived]:
+        """Yield what was taken, to be learned in pieces; what is asked for next, or learned, is behind us.
+
+        Samples with the same form come together. To stop early, leave the iterator.
+        """
+        queue, self._queue, self.waiting = self._queue, [], 0
+        for together in _together(queue):
+            if together[0].origin is not None:
+                self._restore_ordinal(together[0])
+            for taken in together:
+                self._metrics.repeats += taken.repeats
+            yield from self._cut(together)
+            last = together[-1]
+            for one in last.records.rejected:
+                self._reject(last, one, count=True)
+            self._put_back(last)
+            self._position = last.behind
+
+    def _cut(self, together: list[Taken]) -> Iterator[Arrived]:
+        held = [taken for taken in together if len(taken.records)]
+        if not held:
+            return
+        records = replace(join([taken.records for taken in held]), index=None, rejected=())
+        places = np.concatenate([taken.records.places for taken in held])
+        owners = np.repeat(np.arange(len(held)), [len(taken.records) for taken in held])
+        origin = np.array([held[owner].message.offset for owner in owners.tolist()], np.int64)
+        records = replace(records, origin=np.stack((origin, places), axis=1))
+        ordinals = np.concatenate([taken.start + taken.records.places for taken in held])
+        first = 0
+        while first < len(records):
+            last = min(first + PIECE, len(records))
+            if not records.late and self._until is not None:
+                # Counted anew for each piece: a bad sample takes no place among those that are wanted.
+                last = min(last, first + self._until - self._race.samples)
+            assert last > first, "whoever wants no more leaves the iterator"
+            owner = held[owners[last - 1]]
+            done = last == len(records) or owners[last] != owners[last - 1]
+            within = owner.at._replace(row=int(places[last - 1]) + 1)
+            after = owner.behind if done and not owner.records.rejected else within
+            self._out = Arrived(records[first:last], ordinals[first:last], after, self,
+                                [held[one] for one in owners[first:last].tolist()])
+            yield self._out
+            self._position, self._out = after, None
+            first = last
+
+    def settle(self, arrived: Arrived, rejected: tuple[Rejected, ...]) -> None:
+        """Account for a piece that the race has taken in, but for what it has rejected."""
+        now = time.time()
+        for message, rows in itertools.groupby(arrived.taken, key=lambda one: one.message):
+            self._metrics.observe_latency(message.timestamp_ms / 1000, now, sum(1 for _ in rows))
+        if len(rejected) < len(arrived):
+            self._rejects.good()
+        for one in rejected:
+            assert arrived.records.origin is not None
+            place = int(arrived.records.origin[one.index, 1])
+            self._reject(arrived.taken[one.index], replace(one, index=place), count=False)
+        if arrived.after == arrived.taken[-1].behind:
+            self._put_back(arrived.taken[-1])
+        arrived.learned = True
+
+    def _reject(self, taken: Taken, one: Rejected, *, count: bool) -> None:
+        origin, ordinal = taken.origin, taken.start + max(one.index, 0)
+        if origin is not None and origin.place == WHOLE != one.index:
+            origin = origin._replace(place=one.index)  # what could not be read can be now, but for this sample
+        elif origin is not None:
+            taken.bad, ordinal = True, self._rejects.ordinal_of(origin) or ordinal
+        self._rejects.add(taken.message, one.index, ordinal, one.reason, one.detail, count=count, origin=origin,
+                          alone=taken.size == 1)
+
+    def _put_back(self, taken: Taken) -> None:
+        """Note that a record that was put back is dealt with, unless it was rejected again."""
+        if taken.origin is not None and not taken.bad:
+            self._rejects.learned(taken.origin)
+
+    def _restore_ordinal(self, taken: Taken) -> None:
+        """Give a sample that was put back its ordinal, or drop it where it is not one that we rejected."""
+        assert taken.origin is not None
+        ordinal = self._rejects.ordinal_of(taken.origin)
+        if ordinal is None:
+            taken.repeats, taken.records = max(1, len(taken.records)), NOTHING
+            self._rejects.refuse(taken.message, taken.origin)
+        elif taken.origin.place != WHOLE and len(taken.records):
+            taken.start = ordinal - int(taken.records.places[0])
+        else:
+            taken.start = ordinal
+
+    def _numbers(self, message: Message) -> Numbers:
+        """Return what the record says of its place; nothing on a topic of others."""
+        if self._others:
+            return Numbers()
+        stream, first, count, label, labels = (message.headers.get(f"streamil-{name}") for name in (
+            "stream", "seq", "count", "label-seq", "label-count"))
+        numbered = stream is not None and first is not None
+        if self._next.numbered is None:
+            self._next = self._next._replace(numbered=numbered)
+        if numbered != self._next.numbered:
+            raise CodecError("foreign", "the record is numbered and its topic is not, or the other way round")
+        if stream is None or first is None:
+            return Numbers()
+        own = self._race.experiment.stream_hash
+        if stream != own.encode():
+            raise StreamMismatch(
+                f"topic {self._race.experiment.topic}, offset {message.offset}: the record belongs to another stream "
+                f"({stream[:32].decode('ascii', 'replace')!r}; this file's is {own!r}): source, seed or regimes "
+                f"differ; use another stream.topic, or the file that it was published from")
+        return Numbers(_number(first, "streamil-seq"), None if count is None else _number(count, "streamil-count"),
+                       None if label is None else _number(label, "streamil-label-seq"),
+                       0 if labels is None else _number(labels, "streamil-label-count"))
+
+    def _advance(self, message: Message, numbers: Numbers, size: int, late: bool) -> tuple[int, int]:
+        """Return the ordinal of the record's first sample or label, and how many of them were taken in before.
+
+        Raises
+        ------
+        StreamMismatch
+            When samples or labels between this record and the one before are missing.
+        """
+        sample = self._after(message, "sample", self._next.next_ordinal, numbers.first)
+        label = self._after(message, "late label", self._next.next_label, numbers.label)
+        self._next = self._next._replace(
+            next_ordinal=max(sample.expected, sample.start + (0 if late else size)),
+            next_label=max(label.expected, label.start + (size if late else 0)))
+        found = label if late else sample
+        return found.start, found.expected - found.start
+
+    def _after(self, message: Message, what: str, expected: int | None, first: int | None) -> Place:
+        start = (expected or 0) if first is None else first
+        if expected is None:
+            expected = start
+        if start > expected:
+            raise StreamMismatch(
+                f"topic {self._race.experiment.topic}, offset {message.offset}: {what} {start} follows {what} "
+                f"{expected - 1}: {start - expected} of them are missing from the log; publish it to a new topic")
+        return Place(start, expected)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position."""
+        return self.position._asdict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from the position of an earlier process; raise ValueError where it is none."""
+        entries(state, Position._fields)
+        whole = [state["offset"], state["row"], state["next_ordinal"] or 0, state["next_label"] or 0]
+        known = state["numbered"] in (None, True, False)
+        if not known or not all(type(value) is int and value >= 0 for value in whole):
+            raise ValueError("numbers of 0 and above are allowed")
+        self.begin(Position(**state))
+
+
+NOTHING = Records(y=())
+
+@dataclass
+class Taken:
+    """One message that waits: its new samples, its rejected ones, the place of the first, and what it was before."""
+
+    message: Message
+    at: Position
+    behind: Position = field(default_factory=Position)
+    records: Records = NOTHING
+    start: int = 0
+    size: int = 1
+    repeats: int = 0
+    origin: Origin | None = None
+    only: int | None = None
+    bad: bool = False
+
+    def rejecting(self, index: int, error: CodecError) -> Taken:
+        """Return it as a record that is rejected."""
+        self.records = Records(y=(), rejected=(Rejected(index, error.reason, error.detail),))
+        return self
+
+    def holding(self, records: Records, behind: int) -> Taken:
+        """Return it with its samples but the first few; of a record that was put back for one sample, that one."""
+        if self.only is not None:
+            behind, until = np.searchsorted(records.places, [self.only, self.only + 1]).tolist()
+            bad = tuple(one for one in records.rejected if one.index == self.only)
+            self.records = replace(records[behind:until], rejected=bad)
+        else:
+            self.records = replace(records[behind:], rejected=records.rejected)
+        return self
+
+
+@dataclass
+class Arrived:
+    """Samples that can be learned, in order.
+
+    Attributes
+    ----------
+    records
+        The samples as sent, with where each stands in the log; or late labels.
+    ordinals
+        Their places in the stream [N].
+    learned
+        Whether they have been learned.
+    """
+
+    records: Records
+    ordinals: NDArray[np.int64]
+    after: Position
+    intake: Intake
+    taken: list[Taken]
+    learned: bool = False
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def feed(self, race: Race) -> None:
+        """Have the race take them in."""
+        self.intake.settle(self, race.feed(self.records, self.ordinals))
+
+
+class Numbers(NamedTuple):
+    """What a record of a streamil producer says of its place: ordinals of its first sample and label, and counts."""
+
+    first: int | None = None
+    samples: int | None = None
+    label: int | None = None
+    labels: int = 0
+
+
+class Place(NamedTuple):
+    """Where a record starts, and where the one before ended."""
+
+    start: int
+    expected: int
+
+
+def _number(text: bytes, header: str) -> int:
+    """Return the number that a header holds."""
+    if not text.isdigit() or len(text) > LONGEST:
+        raise CodecError("foreign", f"header {header} is {text[:32]!r}, not a number")
+    return int(text)
+
+
+def _origin(text: bytes) -> Origin:
+    try:
+        return Origin.read(text.decode("ascii"))
+    except ValueError as error:
+        raise CodecError("foreign", f"header streamil-origin: {error}") from None
+
+
+def _together(queue: list[Taken]) -> Iterator[list[Taken]]:
+    """Yield runs of messages whose samples can be fed in one call; rejects end a run, to be counted in order."""
+    run: list[Taken] = []
+    form: Any = None
+    for taken in queue:
+        own = _form(taken.records) if len(taken.records) else None
+        if run and (own is None or own != form or taken.origin is not None or run[-1].records.rejected
+                    or run[-1].origin is not None):
+            yield run
+            run = []
+        run.append(taken)
+        form = own
+    if run:
+        yield run
+
+
+def _form(records: Records) -> tuple[Any, ...]:
+    """Return what must be equal for records to be joined without changing a value."""
+    def kind(values: Any) -> Any:
+        return (values.dtype, values.shape[1:]) if isinstance(values, np.ndarray) else type(values)
+
+    columns = tuple(sorted((name, str(kind(values))) for name, values in records.columns.items()))
+    return kind(records.x), columns, records.segment is None, records.t is None, records.ids is None

@@ -1,0 +1,181 @@
+"""What was rejected: counted, told, and written to the dead letters with its origin; put back, it is learned once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from streamil.attachment.outbox import Letter, Outbox
+from streamil.attachment.position import WHOLE, Origin
+from streamil.codec.single import single
+from streamil.errors import TooManyRejects
+from streamil.evaluation._state import array
+from streamil.experiment.sources import TopicSource
+from streamil.kafka import Message
+from streamil.log import Event, Tell
+from streamil.race import Race
+from streamil.report.lines import REJECTS_TOLD
+from streamil.state_entries import entries, text, whole
+
+REMEMBERED = 100_000
+"""Rejected samples that can be put back: past that the oldest are forgotten, and refused when they come again."""
+MORE_BYTES = 64 << 10
+"""Room that a dead letter has beyond its record, for the headers that say where it came from and why."""
+DETAIL = 500
+"""Letters of the detail that a dead letter carries."""
+
+
+class Rejects:
+    """Keeps the account of what was rejected; part of a snapshot.
+
+    Parameters
+    ----------
+    race
+        Whose `rejected` counts by reason.
+    outbox
+        Where dead letters go; None: they are counted and told, and not kept.
+    limit
+        Rejects in a row after which `require_few` raises; None: none.
+    tell
+        Takes one line about each of the first rejects.
+    accepted
+        Let the rejects that come next pass, however many, until a good sample comes.
+
+    Attributes
+    ----------
+    topic_id, partition, max_message_bytes
+        Of the topic that is read, set when it is opened.
+    in_a_row
+        Rejects since the last good sample.
+    """
+
+    def __init__(self, race: Race, outbox: Outbox | None, limit: int | None, tell: Tell, *, accepted: bool = False,
+                 ) -> None:
+        self._race, self.outbox, self._limit, self._tell = race, outbox, limit, tell
+        source = race.experiment.stream.source
+        foreign = isinstance(source, TopicSource) and (source.codec not in ("auto", "json"))
+        nested = isinstance(source, TopicSource) and source.samples is not None
+        self._cut = not foreign and not nested
+        self.topic_id, self.partition, self.max_message_bytes = "", 0, 1 << 20
+        self._accepted = accepted
+        self.in_a_row = 0
+        self._first = ""
+        self._told = 0
+        self._open: OrderedDict[tuple[int, int], int] = OrderedDict()  # offset, index -> ordinal
+
+    def add(self, message: Message, index: int, ordinal: int, reason: str, detail: str, *, count: bool,
+            origin: Origin | None = None, alone: bool = False) -> None:
+        """Account for one reject.
+
+        Parameters
+        ----------
+        message, index
+            The record that it stands in, and its place there, or `WHOLE`.
+        ordinal
+            Of the sample, or of the record's first.
+        reason, detail
+            Why.
+        count
+            Whether the race has not counted it itself.
+        origin
+            Where it came from first, if it was put back before.
+        alone
+            Whether it is all that its record holds.
+        """
+        if count:
+            self._race.rejected[reason] += 1
+        line = f"offset {message.offset}: rejected ({reason}): {detail}"
+        if not self.in_a_row:
+            self._first = line
+        self.in_a_row += 1
+        self._say(line, message)
+        origin = origin or Origin(self.topic_id, self.partition, message.offset, index)
+        self._open[origin.offset, origin.place] = ordinal
+        if len(self._open) > REMEMBERED:
+            self._open.popitem(last=False)
+        if self.outbox is not None:
+            self.outbox.put(self._letter(message, index, origin, reason, detail, alone))
+
+    def good(self) -> None:
+        """Note that a good sample came."""
+        self.in_a_row, self._accepted = 0, False
+
+    def require_few(self) -> None:
+        """Raise TooManyRejects when the limit on rejects in a row is passed."""
+        if self._limit is not None and self.in_a_row > self._limit and not self._accepted:
+            where = f"topic {self._race.experiment.topic!r}"
+            kept = f"; they are in topic {self.outbox.topic!r}" if self.outbox is not None else ""
+            raise TooManyRejects(
+                f"{where}: {self.in_a_row} rejects in a row, more than service.max_consecutive_rejects "
+                f"({self._limit}); the first, {self._first}{kept}: correct the file or the topic, or pass over them "
+                "with --accept-rejects")
+
+    def ordinal_of(self, origin: Origin) -> int | None:
+        """Return the ordinal of a rejected sample that was put back, None where it is not known, or learned already."""
+        if origin.topic_id != self.topic_id or origin.partition != self.partition:
+            return None
+        return self._open.get((origin.offset, origin.place))
+
+    def refuse(self, message: Message, origin: Origin) -> None:
+        """Tell of a sample that was put back, and that is not one of those that were rejected."""
+        self._say(f"offset {message.offset}: passed over: {origin} was put back, but it is none of the "
+                  f"{len(self._open)} rejects that are remembered: learned already, or never rejected here", message)
+
+    def learned(self, origin: Origin) -> None:
+        """Note that a sample that was put back has been learned."""
+        self._open.pop((origin.offset, origin.place), None)
+
+    def _say(self, line: str, message: Message) -> None:
+        self._told += 1
+        if self._told <= REJECTS_TOLD:
+            self._tell(Event(line, level="warning", offset=message.offset))
+
+    def _letter(self, message: Message, index: int, origin: Origin, reason: str, detail: str, alone: bool) -> Letter:
+        value, more = message.value, {}
+        if index != WHOLE and not alone and value is not None:
+            value = single(value, index) if self._cut else None
+            if value is None:  # it cannot be cut out: the whole record, and which of its samples is meant
+                value, more = message.value, {"streamil-row": str(index).encode()}
+        experiment = self._race.experiment
+        said = {"origin": str(origin), "reason": reason, "detail": detail[:DETAIL],
+                "experiment": experiment.name, "topic": experiment.topic, "partition": str(self.partition),
+                "offset": str(origin.offset), "index": str(origin.place), "time": str(message.timestamp_ms)}
+        own = {f"streamil-{name}": value.encode("utf-8", "backslashreplace") for name, value in said.items()}
+        letter = Letter(value, {**message.headers, **more, **own}, message.key, max(message.timestamp_ms, 0))
+        return shortened(letter, self.max_message_bytes + MORE_BYTES)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of all of it."""
+        rows = np.array([[*place, ordinal] for place, ordinal in self._open.items()], np.int64).reshape(-1, 3)
+        return {"open": rows, "in_a_row": self.in_a_row, "first": self._first}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what an earlier process rejected; raise ValueError where it does not fit."""
+        entries(state, ("open", "in_a_row", "first"))
+        rows = array(state, "open", np.int64, (-1, 3))
+        self._open = OrderedDict(((offset, index), ordinal) for offset, index, ordinal in rows.tolist())
+        self.in_a_row, self._first = whole(state, "in_a_row"), text(state, "first")
+        if self._accepted:
+            self.in_a_row = 0
+
+
+def shortened(letter: Letter, limit: int) -> Letter:
+    """Return a letter that a topic with room for `limit` bytes takes: cut, and marked so, where it is too large.
+
+    Examples
+    --------
+    >>> cut = shortened(Letter(b"x" * 5000, {"streamil-reason": b"gzip", "other": b"y" * 5000}), 4000)
+    >>> len(cut.value), cut.headers
+    (3581, {'streamil-reason': b'gzip', 'streamil-shortened': b'5000'})
+    """
+    if letter.size + 100 <= limit:
+        return letter
+    value = letter.value
+    own = {name: said for name, said in letter.headers.items() if name.startswith("streamil-")}
+    room = limit - 200 - Letter(None, own).size
+    headers = own | {"streamil-shortened": str(len(value or b"")).encode()}
+    key = letter.key if len(letter.key or b"") <= room // 2 else None
+    return Letter(None if value is None else value[:max(0, room - len(key or b""))], headers, key, letter.timestamp_ms)
