@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from streamil.evaluation._state import array
-from streamil.late_labels import Said, pack, unpack
+from streamil.late_labels import Said, marks, pack, read_marks, unpack
 from streamil.samples import Batch
 from streamil.state_entries import entries, whole
 
@@ -55,7 +55,8 @@ class Backlog:
     def state_dict(self) -> dict[str, Any]:
         """Return copies of all of it."""
         rows = None if self._rows is None else {
-            name: getattr(self._rows, name).copy() for name in ("x", "y", "ordinals", "segment")}
+            **{name: getattr(self._rows, name).copy() for name in ("x", "y", "ordinals", "segment")},
+            **marks(self._rows)}
         return {"first": self.first, "rows": rows, "said": pack(self._said)}
 
     def load_state_dict(self, state: Mapping[str, Any], inputs: int | None, classes: int,
@@ -70,17 +71,24 @@ class Backlog:
         entries(state, ("first", "rows", "said"))
         self.first, rows, count = whole(state, "first"), state["rows"], 0
         if rows is not None:
-            entries(rows, ("x", "y", "ordinals", "segment"))
+            entries(rows, ("x", "y", "ordinals", "segment", "ids", "origin"))
             count = len(rows["y"])
             x = array(rows, "x", np.float32, (count, inputs or 0))
             y, ordinals, segment = (array(rows, name, np.int64, (count,)) for name in ("y", "ordinals", "segment"))
             if not count or y.min() < 0 or y.max() >= classes:
                 raise ValueError(f"rows: labels 0 to {classes - 1} are allowed, one at least")
-            self._rows = Batch(x, y, ordinals, segment)
+            self._rows = Batch(x, y, ordinals, segment, *read_marks(rows, count))
         self._said = unpack(state["said"], count, arms)
 
 
 def _join(first: Batch, second: Batch) -> Batch:
-    """Return both in one, without the identifiers: these have done their work."""
-    return Batch(np.concatenate((first.x, second.x)), np.concatenate((first.y, second.y)),
-                 np.concatenate((first.ordinals, second.ordinals)), np.concatenate((first.segment, second.segment)))
+    """Return both in one."""
+    def both(name: str, missing: Any = None) -> Any:
+        parts = [getattr(one, name) for one in (first, second)]
+        if all(part is None for part in parts):
+            return None
+        return np.concatenate([np.broadcast_to(missing, (len(one), *missing.shape)) if part is None else part
+                               for one, part in zip((first, second), parts, strict=True)])
+
+    return Batch(both("x"), both("y"), both("ordinals"), both("segment"), both("ids", np.array(None, object)),
+                 both("origin", np.array([-1, -1])))

@@ -110,7 +110,8 @@ class Featurizer:
         places = records.places
         rejected = tuple(Rejected(int(places[row]), *why) for row, why in sorted(bad.items()))
         ids = None if records.ids is None else np.array(records.ids, dtype=object)[good]
-        return Batch(x, y, ordinals[good], segment[good], ids), rejected
+        origin = None if records.origin is None else records.origin[good]
+        return Batch(x, y, ordinals[good], segment[good], ids, origin), rejected
 
     def label_index(self, label: str) -> int | None:
         """Return the index of a label, after `label_map`, or None for one outside a closed set."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from streamil.evaluation._state import array
 from streamil.learners.outcome import Outcome, cross_entropy
@@ -130,6 +131,9 @@ class LateLabels:
         waiting = list(self._waiting.values())
         rows = {name: np.concatenate([getattr(one.row, name) for one in waiting])
                 for name in ("x", "ordinals", "segment")} if waiting else None
+        if rows is not None:
+            rows["origin"] = np.concatenate([np.array([[-1, -1]]) if one.row.origin is None else one.row.origin
+                                             for one in waiting])
         return {"names": list(self._waiting), "rows": rows, "said": pack([one.said for one in waiting]),
                 "settled": {"names": list(self._settled), "labels": list(self._settled.values())},
                 "counts": dict(self.counts)}
@@ -153,15 +157,32 @@ class LateLabels:
             text(self._settled, name)
         said = unpack(state["said"], len(names), arms)
         if rows is not None:
-            entries(rows, ("x", "ordinals", "segment"))
+            entries(rows, ("x", "ordinals", "segment", "origin"))
             x = array(rows, "x", np.float32, (len(names), inputs or 0))
             ordinals, segment = (array(rows, name, np.int64, (len(names),)) for name in ("ordinals", "segment"))
-            batch = Batch(x, np.full(len(names), UNLABELLED, np.int64), ordinals, segment)
+            batch = Batch(x, np.full(len(names), UNLABELLED, np.int64), ordinals, segment, np.array(names, object),
+                          array(rows, "origin", np.int64, (len(names), 2)))
             for row, name in enumerate(names):
                 one = batch[np.array([row])]  # a copy: a view would hold all rows for as long as one waits
                 self._waiting[name] = Waiting(one, said[row])
         self.bytes = sum(one.size for one in self._waiting.values())
         self._make_room()
+
+
+def marks(batch: Batch) -> dict[str, Any]:
+    """Return what tells the samples of a batch from others, as state: identifiers, and places in a log."""
+    return {"ids": None if batch.ids is None else batch.ids.tolist(),
+            "origin": None if batch.origin is None else batch.origin.copy()}
+
+
+def read_marks(state: Mapping[str, Any], count: int) -> tuple[NDArray[np.object_] | None, NDArray[np.int64] | None]:
+    """Return `ids` and `origin` of a batch of `count` samples; raise ValueError where they do not fit."""
+    ids, origin = state["ids"], state["origin"]
+    if ids is not None:
+        if not isinstance(ids, list) or len(ids) != count or not all(isinstance(one, str | None) for one in ids):
+            raise ValueError("ids: a text or null for each sample is allowed")
+        ids = np.array([*ids, None], object)[:-1]  # the extra one keeps numpy from making a text of it all
+    return ids, None if origin is None else array(state, "origin", np.int64, (count, 2))
 
 
 def pack(said: Sequence[Mapping[str, Said]]) -> dict[str, dict[str, Any]]:

@@ -27,6 +27,7 @@ from streamil.errors import StreamilError
 from streamil.experiment import Experiment
 from streamil.features import Featurizer
 from streamil.late_labels import LateLabels, Said, Waiting
+from streamil.predictions import Predictions, Told
 from streamil.race_state import Changes
 from streamil.racing_arm import RacingArm, choose_device
 from streamil.samples import UNLABELLED, Batch, Records, Rejected
@@ -47,6 +48,8 @@ class Race:
         Held while anything changes, so that another thread can read between two pieces.
     timed
         Entered around each call of a learner, with the arm's name and the number of updates in it.
+    told
+        Takes what each arm said of samples, as soon as it did; samples that are never learned are then predicted, too.
     allow_pickle
         Whether river arms may write and read their state, whose only form is pickle.
 
@@ -57,7 +60,7 @@ class Race:
     """
 
     def __init__(self, experiment: Experiment, *, lock: AbstractContextManager[Any] | None = None,
-                 timed: Callable[[str, int], AbstractContextManager[Any]] | None = None,
+                 timed: Callable[[str, int], AbstractContextManager[Any]] | None = None, told: Told | None = None,
                  allow_pickle: bool = False) -> None:
         self.experiment = experiment
         self.device = choose_device(experiment)
@@ -73,6 +76,7 @@ class Race:
         self.segment = 0
         self.learned_hash = bytes(32)
         self._lock = lock or nullcontext()
+        self._told = told
         self._timed = timed or (lambda arm, updates: nullcontext())
         self.late = LateLabels(experiment.stream.pending_bytes)
         self._allow_pickle = allow_pickle
@@ -104,8 +108,8 @@ class Race:
             self._take_in(batch)
             self._start(batch)
         labelled = batch.y != UNLABELLED
-        waits = np.zeros(len(batch), np.bool_)
-        if batch.ids is not None:
+        waits = ~labelled if self._told is not None else np.zeros(len(batch), np.bool_)
+        if batch.ids is not None and self._told is None:
             waits = ~labelled & np.array([name is not None for name in batch.ids], np.bool_)
         for waiting, run in _runs(batch[labelled | waits], waits[labelled | waits]):
             for first in range(0, len(run), PIECE):
@@ -143,11 +147,18 @@ class Race:
                 arm.start(batch.x.shape[1])
 
     def _wait(self, new: Batch) -> None:
-        """Predict samples one by one, so that no bit depends on their number, and keep them."""
-        assert new.ids is not None
-        for row, name in enumerate(new.ids.tolist()):
+        """Predict samples one by one, so that no bit depends on their number, and keep those that can be labelled."""
+        for row, name in enumerate([None] * len(new) if new.ids is None else new.ids.tolist()):
             one = new[row:row + 1]
-            self.late.wait(name, Waiting(one, {arm: each.say(one) for arm, each in self.arms.items()}))
+            said = {arm: each.say(one) for arm, each in self.arms.items()}
+            for arm, what in said.items():
+                self._tell(arm, one, what.logits)
+            if name is not None:
+                self.late.wait(name, Waiting(one, said))
+
+    def _tell(self, arm: str, batch: Batch, logits: torch.Tensor) -> None:
+        if self._told is not None and len(batch):
+            self._told(Predictions(arm, batch, logits, self.featurizer.labels.names))
 
     def _settle(self, new: Batch) -> None:
         """Note the labels of samples that came with theirs, to know a second one."""
@@ -181,7 +192,10 @@ class Race:
             place, full = arm.position, self._backlog.full(arm.position, arm.plan.batch_size)
             if full is not None:
                 with self._timed(name, len(full[0]) // arm.plan.batch_size):
-                    correct = arm.learn(*full)
+                    correct, logits = arm.learn(*full)
+                if self._told is not None:
+                    new_to_it = np.array([name not in before for before in full[1]], np.bool_)
+                    self._tell(name, full[0][new_to_it], logits.cpu()[:, torch.from_numpy(new_to_it)])
                 self.comparisons.tell(name, correct, full[0].segment, place)
         self._backlog.forget(min(arm.position for arm in self.arms.values()))
 
@@ -256,7 +270,8 @@ class Race:
             For a state that is damaged, of another experiment or another plan: names the part, before any change.
         """
         found = race_state.changes(state, self.configuration(), self.plan(), list(self.comparisons), replan=replan)
-        fresh = Race(self.experiment, lock=self._lock, timed=self._timed, allow_pickle=self._allow_pickle)
+        fresh = Race(self.experiment, lock=self._lock, timed=self._timed, told=self._told,
+                     allow_pickle=self._allow_pickle)
         fresh._restore(state)
         with self._lock:
             vars(self).update(vars(fresh))

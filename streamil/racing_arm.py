@@ -87,8 +87,11 @@ class RacingArm:
         with without_denormals():
             return Said(self.population.predict(batch.x).cpu(), self.population.live.cpu())
 
-    def learn(self, batch: Batch, said: Sequence[Mapping[str, Said]]) -> NDArray[np.bool_]:
-        """Predict and learn whole mini-batches; return who was right [A, N]. What was `said` before counts instead."""
+    def learn(self, batch: Batch, said: Sequence[Mapping[str, Said]]) -> tuple[NDArray[np.bool_], torch.Tensor]:
+        """Predict and learn whole mini-batches; return who was right [A, N], and the logits [A, N, C] from before.
+
+        What was `said` of a sample before counts as its prediction instead.
+        """
         assert self.population is not None
         with without_denormals():
             outcome = self.population.learn(batch.x, batch.y)
@@ -99,7 +102,7 @@ class RacingArm:
                 predicted[:, row], loss[:, row] = judged.predicted[:, 0].numpy(), judged.loss[:, 0].double().numpy()
         self.curve.follow(self.figures, predicted, batch.y, loss)
         correct: NDArray[np.bool_] = predicted == batch.y
-        return correct
+        return correct, outcome.logits
 
     def try_saving(self, inputs: int | None) -> None:
         """Let somebody else's code learn a little, aside, and save that; raise LearnerError where it cannot be saved.

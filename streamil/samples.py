@@ -104,6 +104,8 @@ class Batch:
         True segment of each sample [N] int64, 0 where nobody stamped one.
     ids
         Identifiers [N] as text, None where there is none; or None where no sample has one.
+    origin
+        Where each stands in its log [N, 2] int64; None: in no log. See `Records`.
     """
 
     x: NDArray[np.float32]
@@ -111,13 +113,15 @@ class Batch:
     ordinals: NDArray[np.int64]
     segment: NDArray[np.int64]
     ids: NDArray[np.object_] | None = None
+    origin: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
     def __getitem__(self, rows: slice | NDArray[Any]) -> Batch:
         ids = None if self.ids is None else self.ids[rows]
-        return Batch(self.x[rows], self.y[rows], self.ordinals[rows], self.segment[rows], ids)
+        origin = None if self.origin is None else self.origin[rows]
+        return Batch(self.x[rows], self.y[rows], self.ordinals[rows], self.segment[rows], ids, origin)
 
 
 class Labels:
