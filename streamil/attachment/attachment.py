@@ -139,7 +139,14 @@ class Attachment:
     def __iter__(self) -> Iterator[Arrived]:
         """Yield pieces until enough samples are taken in, or it is stopped; the broker is asked for on the way."""
         reader = self._open()
-        self._require_few_rejects()
+        try:
+            self._rejects.require_few()
+            yield from self._pieces(reader)
+        except TooManyRejects:  # the next start has to stop at once, too
+            self._finish(reader)
+            raise
+
+    def _pieces(self, reader: TopicReader) -> Iterator[Arrived]:
         while not self._over():
             self._look_around(reader)
             if not self._write_out():
@@ -156,7 +163,6 @@ class Attachment:
                     if self._over():
                         break
                 self.offset = self._intake.position.offset
-                self._require_few_rejects()
                 if self._over():
                     break
             else:
@@ -178,12 +184,7 @@ class Attachment:
         """Save what is not saved, unless told otherwise, and let go of everything."""
         try:
             if save and self._reader is not None:
-                for outbox in self._outboxes.values():
-                    outbox.pump(0 if self.broker_away else LAST_SECONDS)
-                self.end = self._reader.end()
-                if self._keeper is not None:
-                    self._keeper.finish()
-                self._reader.commit(self._intake.position.offset)
+                self._finish(self._reader)
         finally:
             for outbox in self._outboxes.values():
                 outbox.close()
@@ -259,15 +260,14 @@ class Attachment:
         position = self._intake.position
         return None if position.numbered else position.next_ordinal
 
-    def _require_few_rejects(self) -> None:
-        try:
-            self._rejects.require_few()
-        except TooManyRejects:
-            for outbox in self._outboxes.values():
-                outbox.pump(LAST_SECONDS)
-            if self._keeper is not None:
-                self._keeper.finish()
-            raise
+    def _finish(self, reader: TopicReader) -> None:
+        """Write, then save, what is not written and saved yet: what stays unconfirmed is in the snapshot."""
+        for outbox in self._outboxes.values():
+            outbox.pump(0 if self.broker_away else LAST_SECONDS)
+        self.offset, self.end = max(self.offset, self._intake.position.offset), reader.end()
+        if self._keeper is not None:
+            self._keeper.finish()
+        reader.commit(self.offset)
 
     def _require_same_topic(self) -> None:
         """Raise unless the topic is still the one that is read; called in the thread that writes snapshots."""

@@ -120,6 +120,11 @@ class Intake:
         """Yield what was taken, to be learned in pieces; what is asked for next, or learned, is behind us.
 
         Samples with the same form come together. To stop early, leave the iterator.
+
+        Raises
+        ------
+        TooManyRejects
+            Behind the last of them.
         """
         queue, self._queue, self.waiting = self._queue, [], 0
         for together in _together(queue):
@@ -133,6 +138,7 @@ class Intake:
                 self._reject(last, one, count=True)
             self._put_back(last)
             self._position = last.behind
+            self._rejects.require_few()
 
     def _cut(self, together: list[Taken]) -> Iterator[Arrived]:
         held = [taken for taken in together if len(taken.records)]
@@ -159,6 +165,7 @@ class Intake:
                                 [held[one] for one in owners[first:last].tolist()])
             yield self._out
             self._position, self._out = after, None
+            self._rejects.require_few()
             first = last
 
     def settle(self, arrived: Arrived, rejected: tuple[Rejected, ...]) -> None:
