@@ -1,0 +1,8 @@
+"""The command line: the composition root. Heavy modules are imported by the command that needs them."""
+
+from __future__ import annotations
+
+from streamil.cli import race, snapshots
+from streamil.cli.app import app, main
+
+__all__ = ["app", "main", "race", "snapshots"]
