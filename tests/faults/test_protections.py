@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -134,7 +135,7 @@ def checksums_are_not_looked_at(patch: Patch) -> None:
 
         def update(self, content: bytes) -> None: ...
 
-    patch.setattr(blob.hashlib, "sha256", Sum)
+    patch.setattr(blob, "hashlib", SimpleNamespace(sha256=Sum))
 
 
 def a_damaged_snapshot_is_a_fresh_start(patch: Patch) -> None:
