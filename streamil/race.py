@@ -50,6 +50,7 @@ class Race:
         Entered around each call of a learner, with the arm's name and the number of updates in it.
     told
         Takes what each arm said of samples, as soon as it did; samples that are never learned are then predicted, too.
+        May be set before the first sample.
     allow_pickle
         Whether river arms may write and read their state, whose only form is pickle.
 
@@ -76,7 +77,7 @@ class Race:
         self.segment = 0
         self.learned_hash = bytes(32)
         self._lock = lock or nullcontext()
-        self._told = told
+        self.told = told
         self._timed = timed or (lambda arm, updates: nullcontext())
         self.late = LateLabels(experiment.stream.pending_bytes)
         self._allow_pickle = allow_pickle
@@ -108,8 +109,8 @@ class Race:
             self._take_in(batch)
             self._start(batch)
         labelled = batch.y != UNLABELLED
-        waits = ~labelled if self._told is not None else np.zeros(len(batch), np.bool_)
-        if batch.ids is not None and self._told is None:
+        waits = ~labelled if self.told is not None else np.zeros(len(batch), np.bool_)
+        if batch.ids is not None and self.told is None:
             waits = ~labelled & np.array([name is not None for name in batch.ids], np.bool_)
         for waiting, run in _runs(batch[labelled | waits], waits[labelled | waits]):
             for first in range(0, len(run), PIECE):
@@ -157,8 +158,8 @@ class Race:
                 self.late.wait(name, Waiting(one, said))
 
     def _tell(self, arm: str, batch: Batch, logits: torch.Tensor) -> None:
-        if self._told is not None and len(batch):
-            self._told(Predictions(arm, batch, logits, self.featurizer.labels.names))
+        if self.told is not None and len(batch):
+            self.told(Predictions(arm, batch, logits, self.featurizer.labels.names))
 
     def _settle(self, new: Batch) -> None:
         """Note the labels of samples that came with theirs, to know a second one."""
@@ -193,7 +194,7 @@ class Race:
             if full is not None:
                 with self._timed(name, len(full[0]) // arm.plan.batch_size):
                     correct, logits = arm.learn(*full)
-                if self._told is not None:
+                if self.told is not None:
                     new_to_it = np.array([name not in before for before in full[1]], np.bool_)
                     self._tell(name, full[0][new_to_it], logits.cpu()[:, torch.from_numpy(new_to_it)])
                 self.comparisons.tell(name, correct, full[0].segment, place)
@@ -270,7 +271,7 @@ class Race:
             For a state that is damaged, of another experiment or another plan: names the part, before any change.
         """
         found = race_state.changes(state, self.configuration(), self.plan(), list(self.comparisons), replan=replan)
-        fresh = Race(self.experiment, lock=self._lock, timed=self._timed, told=self._told,
+        fresh = Race(self.experiment, lock=self._lock, timed=self._timed, told=self.told,
                      allow_pickle=self._allow_pickle)
         fresh._restore(state)
         with self._lock:

@@ -13,6 +13,7 @@ from streamil.attachment.intake import Arrived, Intake
 from streamil.attachment.keeper import Keeper, Later, Stateful
 from streamil.attachment.outbox import Outbox
 from streamil.attachment.position import Position
+from streamil.attachment.prediction_rows import PredictionRows
 from streamil.attachment.rejects import MORE_BYTES, Rejects
 from streamil.codec.topic import decoder
 from streamil.errors import ExperimentError, TooManyRejects
@@ -115,11 +116,15 @@ class Attachment:
         self.broker_away = False
         self.resumed = False
         self._reader: TopicReader | None = None
-        self._outboxes: dict[str, Outbox] = {}
-        service = experiment.service
-        if service.dead_letters:
-            self._outboxes["dead_letters"] = Outbox(experiment.kafka, f"{experiment.topic}.dead", tell)
-        self._rejects = Rejects(race, self._outboxes.get("dead_letters"), service.max_consecutive_rejects, tell,
+        service, kafka = experiment.service, experiment.kafka
+        # Both of them always: what an earlier process could not write is written, whatever the file says now.
+        dead = Outbox(kafka, f"{experiment.topic}.dead", tell)
+        predicted = Outbox(kafka, f"{experiment.name}.predictions", tell, partitions=len(race.arms))
+        self._outboxes = {"dead_letters": dead, "predictions": predicted}
+        self._predictions: PredictionRows | None = None
+        if service.predictions is not None:
+            race.told = self._predictions = PredictionRows(service.predictions, list(race.arms), predicted)
+        self._rejects = Rejects(race, dead if service.dead_letters else None, service.max_consecutive_rejects, tell,
                                 accepted=options.accept_rejects)
         self._intake = Intake(race, metrics, self._rejects, decoder(experiment.stream, experiment.folder), until)
         self._asked = 0.0
@@ -149,9 +154,7 @@ class Attachment:
     def _pieces(self, reader: TopicReader) -> Iterator[Arrived]:
         while not self._over():
             self._look_around(reader)
-            if not self._write_out():
-                self._stop.wait(0.1)
-                continue
+            self._wait_for_room(reader)
             messages = reader.poll(POLL_RECORDS)
             self._note_trimmed(reader)
             for message in messages:
@@ -160,6 +163,7 @@ class Attachment:
                     continue
                 for arrived in self._intake.pieces():
                     yield arrived
+                    self._wait_for_room(reader)
                     if self._over():
                         break
                 self.offset = self._intake.position.offset
@@ -211,8 +215,9 @@ class Attachment:
             self._keeper.require_topic(reader.found.id)
         self._rejects.topic_id, self._rejects.partition = reader.found.id, self._options.partition or 0
         self._rejects.max_message_bytes = reader.found.max_message_bytes
-        for outbox in self._outboxes.values():
-            outbox.max_message_bytes = reader.found.max_message_bytes + MORE_BYTES
+        self._outboxes["dead_letters"].max_message_bytes = reader.found.max_message_bytes + MORE_BYTES
+        if self._predictions is not None:
+            self._predictions.topic_id, self._predictions.partition = reader.found.id, self._options.partition or 0
         self.offset, self.end = reader.position, reader.end()
         where = f"topic {experiment.topic} at {experiment.kafka.bootstrap_servers}"
         self._tell(Event(f"learning from {where}, from offset {reader.position}, "
@@ -240,11 +245,14 @@ class Attachment:
         else:
             self.commit()
 
-    def _write_out(self) -> bool:
-        """Write what waits to be written; return whether there is room for more."""
-        for outbox in self._outboxes.values():
-            outbox.pump()
-        return not any(outbox.full for outbox in self._outboxes.values())
+    def _wait_for_room(self, reader: TopicReader) -> None:
+        """Write what waits to be written, until there is room for more or it is stopped."""
+        while True:
+            for outbox in self._outboxes.values():
+                outbox.pump()
+            if not any(outbox.full for outbox in self._outboxes.values()) or self._stop.wait(0.05):
+                return
+            self._look_around(reader)
 
     def _note_trimmed(self, reader: TopicReader) -> None:
         if reader.trimmed > self._trimmed:

@@ -15,6 +15,8 @@ from streamil.state_entries import entries
 
 ROOM = 4 << 20
 """Bytes that may wait: past that whoever fills the outbox waits for the broker."""
+PARTITIONS = 1000
+"""More than a topic of ours has."""
 RETRY_SECONDS = 1.0
 """Between two tries to reach a broker that is away."""
 
@@ -26,6 +28,7 @@ class Letter(NamedTuple):
     headers: dict[str, bytes]
     key: bytes | None = None
     timestamp_ms: int | None = None
+    partition: int = 0
 
     @property
     def size(self) -> int:
@@ -47,6 +50,8 @@ class Outbox:
         Takes one line about each event.
     max_message_bytes
         Room that the topic's records need; None: the broker's own limit.
+    partitions
+        How many the topic has.
 
     Attributes
     ----------
@@ -54,8 +59,9 @@ class Outbox:
         Records that the broker has confirmed, in this process.
     """
 
-    def __init__(self, kafka: Kafka, topic: str, tell: Tell, *, max_message_bytes: int | None = None) -> None:
-        self.kafka, self.topic, self.max_message_bytes = kafka, topic, max_message_bytes
+    def __init__(self, kafka: Kafka, topic: str, tell: Tell, *, max_message_bytes: int | None = None,
+                 partitions: int = 1) -> None:
+        self.kafka, self.topic, self.max_message_bytes, self._partitions = kafka, topic, max_message_bytes, partitions
         self._tell = tell
         self.written = 0
         self._letters: deque[Letter] = deque()
@@ -94,8 +100,8 @@ class Outbox:
         if self._writer is None:
             return not self._letters
         while self._handed < len(self._letters) and self._writer.wait_for_room(0):
-            value, headers, key, timestamp_ms = self._letters[self._handed]
-            self._writer.send(value, headers, timestamp_ms, key)
+            value, headers, key, timestamp_ms, partition = self._letters[self._handed]
+            self._writer.send(value, headers, timestamp_ms, key, partition=partition)
             self._handed += 1
         done = self._writer.flush(max(0.0, deadline - time.monotonic()))
         while self.written < self._writer.acknowledged:
@@ -108,7 +114,8 @@ class Outbox:
         """Open the topic where it is not open; return False while the broker is away."""
         if self._writer is None and time.monotonic() >= self._again:
             try:
-                ensure_topic(self.kafka, self.topic, max_message_bytes=self.max_message_bytes)
+                ensure_topic(self.kafka, self.topic, max_message_bytes=self.max_message_bytes,
+                             partitions=self._partitions)
                 self._writer = TopicWriter(self.kafka, self.topic, in_flight_bytes=ROOM)
             except BrokerUnavailable as error:
                 if not self._away:
@@ -134,4 +141,7 @@ class Outbox:
             plain = all(isinstance(value, bytes | None) for value in (letter.value, letter.key))
             if not plain or not all(isinstance(value, bytes) for value in letter.headers.values()):
                 raise ValueError("letters: bytes are allowed")
+            if type(letter.partition) is not int or not 0 <= letter.partition < PARTITIONS:
+                raise ValueError(f"letters: partitions 0 to {PARTITIONS - 1} are allowed")
+            self._partitions = max(self._partitions, letter.partition + 1)  # there may have been more arms
             self.put(letter)

@@ -77,6 +77,13 @@ class Snapshots(Model):
     allow_pickle: bool = Field(False, description="save river arms, whose state has no form but pickle")
 
 
+class PredictionsTopic(Model):
+    """How what the arms predict is written to the topic `NAME.predictions`."""
+
+    format: Literal["json", "arrow"] = Field("json", description="of the records")
+    probabilities: bool = Field(False, description="of every class, not of the predicted one alone")
+
+
 class Service(Model):
     """How the two processes serve."""
 
@@ -85,6 +92,8 @@ class Service(Model):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: a GPU where there is one")
     snapshots: Snapshots | None = Field(Snapshots(), description="null: state is held in memory only")
     dead_letters: bool = Field(True, description="keep what is rejected on the topic `TOPIC.dead`")
+    predictions: PredictionsTopic | None = Field(
+        None, description="write what the arms predict to the topic `NAME.predictions`; null: do not")
     max_consecutive_rejects: int | None = Field(
         1000, ge=1, description="rejects in a row past which a consumer stops; null: none")
     threads: int = Field(1, ge=1, le=256, description="threads of torch; part of what makes numbers repeat")

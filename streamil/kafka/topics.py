@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import TopicAlreadyExistsError
@@ -73,13 +73,13 @@ def require_unchanged(kafka: Kafka, before: Topic, *, one_partition: bool) -> No
                             "in processes of their own")
 
 
-def ensure_topic(kafka: Kafka, topic: str, *, max_message_bytes: int | None = None) -> Topic:
-    """Make the topic with one partition, or check that the one that exists fits.
+def ensure_topic(kafka: Kafka, topic: str, *, max_message_bytes: int | None = None, partitions: int = 1) -> Topic:
+    """Make the topic, or check that the one that exists fits: with one partition, or with so many at least.
 
     Raises
     ------
     TopicMismatch
-        When it exists with more than one partition, with compaction, or with room for smaller records only.
+        When it exists with other partitions, with compaction, or with room for smaller records only.
     BrokerUnavailable
         When nobody answers.
     """
@@ -89,10 +89,15 @@ def ensure_topic(kafka: Kafka, topic: str, *, max_message_bytes: int | None = No
         configs = {} if max_message_bytes is None else {"max.message.bytes": str(max_message_bytes)}
         with admin(kafka) as client:
             with contextlib.suppress(TopicAlreadyExistsError):  # made by another process a moment ago
-                client.create_topics({topic: {"num_partitions": 1, "replication_factor": -1, "configs": configs}})
+                client.create_topics({topic: {"num_partitions": partitions, "replication_factor": -1,
+                                              "configs": configs}})
             client.wait_for_topics([topic], timeout_ms=CREATED_MS)
         found = describe_topic(kafka, topic)
-    require_fit(found)
+    if found.partitions < partitions:
+        with admin(kafka) as client:
+            client.create_partitions({topic: partitions})
+        found = replace(found, partitions=partitions)
+    require_fit(found, partition=partitions - 1 if partitions > 1 else None)
     if max_message_bytes is not None and found.max_message_bytes < max_message_bytes:
         raise TopicMismatch(f"topic {topic!r} takes records up to {found.max_message_bytes} bytes, but "
                             f"{max_message_bytes} are needed: raise its max.message.bytes, or use another topic")

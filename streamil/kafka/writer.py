@@ -76,7 +76,7 @@ class TopicWriter:
                                      delivery_timeout_ms=NEVER_MS, max_in_flight_requests_per_connection=1)
 
     def send(self, value: bytes | None, headers: Mapping[str, bytes] | None = None, timestamp_ms: int | None = None,
-             key: bytes | None = None, *, name: str = "a record") -> None:
+             key: bytes | None = None, *, partition: int = 0, name: str = "a record") -> None:
         """Hand a record over, called `name` in an error; blocks while too much is in flight."""
         pairs = list((headers or {}).items())
         size = FRAME_BYTES + len(value or b"") + len(key or b"") + sum(len(one) + len(two) + 10 for one, two in pairs)
@@ -88,7 +88,7 @@ class TopicWriter:
             self._heard = time.monotonic()
         with errors(self.kafka, self.topic):
             future = self._client.send(self.topic, value, key=key, headers=pairs, timestamp_ms=timestamp_ms,
-                                       partition=0)
+                                       partition=partition)
         self.in_flight += size
         self._waiting.append((future, size))
         future.add_errback(self._failed)
