@@ -61,6 +61,10 @@ def _unions() -> Iterator[str]:
             fields = {name: field for name, field in model.model_fields.items() if name != "kind"}
             if fields:
                 yield from _table(fields)
+            for name, field in fields.items():
+                for inner in filter(_is_model, get_args(field.annotation)):
+                    yield f"#### `{name}` of `kind: {kind}`\n\n{(inner.__doc__ or '').strip().splitlines()[0]}\n"
+                    yield from _table(inner.model_fields)
 
 
 def _algorithms() -> Iterator[str]:

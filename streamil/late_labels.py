@@ -18,11 +18,14 @@ from streamil.state_entries import count_by, entries, text, texts
 
 SETTLED_LIMIT = 100_000
 """Identifiers whose label is known that are remembered, to tell a second label from an unknown one."""
+EARLY_LIMIT = 100_000
+"""Labels that came before their sample that are kept."""
 OVERHEAD = 1024
 """Bytes of one waiting sample beside its inputs and predictions."""
 WHAT_BECAME = {
     "joined": "its sample was waiting: scored by what was predicted at arrival, and learned",
     "unknown": "no sample of that identifier waits, or came lately",
+    "early": "its sample has not come yet: kept until it does (labels that have a topic of their own)",
     "second": "the sample has this label already",
     "contradicting": "the sample has another label already; the first one stands",
     "dropped": "a sample that waited longest, when there was no more room",
@@ -63,6 +66,8 @@ class LateLabels:
     ----------
     room
         Bytes of waiting samples; past that the one that waited longest is dropped.
+    keep_early
+        Keep labels that come before their sample: the order of two topics means nothing.
 
     Attributes
     ----------
@@ -81,25 +86,32 @@ class LateLabels:
     (1, 1)
     """
 
-    def __init__(self, room: int) -> None:
-        self.room = room
+    def __init__(self, room: int, *, keep_early: bool = False) -> None:
+        self.room, self._keep_early = room, keep_early
         self.bytes = 0
         self.counts = dict.fromkeys(WHAT_BECAME, 0)
         self._waiting: OrderedDict[str, Waiting] = OrderedDict()
         self._settled: OrderedDict[str, str] = OrderedDict()
+        self._early: OrderedDict[str, str] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def wait(self, name: str, sample: Waiting) -> None:
-        """Keep a sample until its label comes."""
+    def wait(self, name: str, sample: Waiting) -> str | None:
+        """Keep a sample until its label comes; return the label where it has come already."""
         if name in self._waiting:
             self.counts["repeated"] += 1
-            return
+            return None
+        early = self._early.pop(name, None)
+        if early is not None:
+            self.counts["joined"] += 1
+            self.settle(name, early)
+            return early
         self._settled.pop(name, None)
         self._waiting[name] = sample
         self.bytes += sample.size
         self._make_room()
+        return None
 
     def _make_room(self) -> None:
         while self.bytes > self.room:
@@ -109,6 +121,7 @@ class LateLabels:
 
     def settle(self, name: str, label: str) -> None:
         """Note the label of a sample that came with it."""
+        self._early.pop(name, None)
         self._settled[name] = label
         self._settled.move_to_end(name)
         if len(self._settled) > SETTLED_LIMIT:
@@ -118,24 +131,35 @@ class LateLabels:
         """Return the sample whose label came, or None where there is none to learn; count which of both."""
         sample = self._waiting.pop(name, None)
         if sample is None:
-            known = self._settled.get(name)
-            self.counts["unknown" if known is None else "second" if known == label else "contradicting"] += 1
+            known = self._settled.get(name, self._early.get(name))
+            if known is None and self._keep_early:
+                self._come_early(name, label)
+            else:
+                self.counts["unknown" if known is None else "second" if known == label else "contradicting"] += 1
             return None
         self.bytes -= sample.size
         self.counts["joined"] += 1
         self.settle(name, label)
         return sample
 
+    def _come_early(self, name: str, label: str) -> None:
+        self.counts["early"] += 1
+        self._early[name] = label
+        if len(self._early) > EARLY_LIMIT:
+            self._early.popitem(last=False)
+            self.counts["unknown"] += 1
+
     def state_dict(self) -> dict[str, Any]:
         """Return copies of all of it; the order of identifiers is that of their coming."""
         waiting = list(self._waiting.values())
-        rows = {name: np.concatenate([getattr(one.row, name) for one in waiting])
-                for name in ("x", "ordinals", "segment")} if waiting else None
-        if rows is not None:
-            rows["origin"] = np.concatenate([np.array([[-1, -1]]) if one.row.origin is None else one.row.origin
-                                             for one in waiting])
+        rows: dict[str, Any] | None = None
+        if waiting:
+            rows = {name: np.concatenate([getattr(one.row, name) for one in waiting])
+                    for name in ("x", "ordinals", "segment")}
+            origins = [one.row.origin for one in waiting if one.row.origin is not None]
+            rows["origin"] = np.concatenate(origins) if origins else None
         return {"names": list(self._waiting), "rows": rows, "said": pack([one.said for one in waiting]),
-                "settled": {"names": list(self._settled), "labels": list(self._settled.values())},
+                "settled": _listed(self._settled), "early": _listed(self._early),
                 "counts": dict(self.counts)}
 
     def load_state_dict(self, state: Mapping[str, Any], inputs: int | None, arms: Mapping[str, int]) -> None:
@@ -146,27 +170,38 @@ class LateLabels:
         EvaluationError, ValueError, KeyError
             For a state that does not fit; the object is then of no further use.
         """
-        entries(state, ("names", "rows", "said", "settled", "counts"))
-        names, rows, settled = texts(state, "names"), state["rows"], state["settled"]
+        entries(state, ("names", "rows", "said", "settled", "early", "counts"))
+        names, rows = texts(state, "names"), state["rows"]
         if (rows is None) != (not names):
             raise ValueError("names: each identifier with its sample is allowed")
-        entries(settled, ("names", "labels"))
         self.counts = count_by(state["counts"], WHAT_BECAME)
-        self._settled = OrderedDict(zip(texts(settled, "names"), settled["labels"], strict=True))
-        for name in self._settled:
-            text(self._settled, name)
+        self._settled, self._early = _read_listed(state["settled"]), _read_listed(state["early"])
         said = unpack(state["said"], len(names), arms)
         if rows is not None:
             entries(rows, ("x", "ordinals", "segment", "origin"))
             x = array(rows, "x", np.float32, (len(names), inputs or 0))
             ordinals, segment = (array(rows, name, np.int64, (len(names),)) for name in ("ordinals", "segment"))
+            origin = None if rows["origin"] is None else array(rows, "origin", np.int64, (len(names), 2))
             batch = Batch(x, np.full(len(names), UNLABELLED, np.int64), ordinals, segment, np.array(names, object),
-                          array(rows, "origin", np.int64, (len(names), 2)))
+                          origin)
             for row, name in enumerate(names):
                 one = batch[np.array([row])]  # a copy: a view would hold all rows for as long as one waits
                 self._waiting[name] = Waiting(one, said[row])
         self.bytes = sum(one.size for one in self._waiting.values())
         self._make_room()
+
+
+def _listed(labels: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return labels by identifier as state that keeps their order."""
+    return {"names": list(labels), "labels": list(labels.values())}
+
+
+def _read_listed(state: Mapping[str, Any]) -> OrderedDict[str, str]:
+    entries(state, ("names", "labels"))
+    labels = OrderedDict(zip(texts(state, "names"), state["labels"], strict=True))
+    for name in labels:
+        text(labels, name)
+    return labels
 
 
 def marks(batch: Batch) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from streamil.codec.topic import decoder
+from streamil.codec.topic import decoder, labels_decoder
 from streamil.errors import BrokerError, CodecError
 from streamil.experiment import Experiment, Stream
-from streamil.experiment.sources import TopicSource
+from streamil.experiment.sources import LabelsTopic, TopicSource
 from streamil.experiment_file import nearest
 from streamil.features import Featurizer
 from streamil.field_path import dotted
@@ -96,21 +97,43 @@ def look_at_topic(experiment: Experiment) -> Look:
         look.lines.append(f"could not look at the topic: {error}")
         return look
     look.lines += _found(look, source)
+    if source.labels is not None:
+        look.lines.append(_labels_found(experiment, source.labels))
     return look
+
+
+def _labels_found(experiment: Experiment, labels: LabelsTopic) -> str:
+    """Return what the first records of a topic of labels are."""
+    decode, found, rejected, first = labels_decoder(labels, experiment.folder), 0, 0, ""
+    try:
+        with closing(first_messages(experiment.kafka, labels.topic)) as messages:
+            for message in itertools.islice(messages, LOOK_AHEAD):
+                try:
+                    found += len(decode(message.value, message.headers))
+                except CodecError as error:
+                    rejected += 1
+                    first = first or f" (the first, offset {message.offset}: {error.detail})"
+    except BrokerError as error:
+        return f"could not look at the topic of the labels: {error}"
+    return f"first labels on topic {labels.topic}: {found}; records rejected: {rejected or 'none'}{first}"
 
 
 def _mapping(source: TopicSource, head: str) -> list[str]:
     parts = {"label": source.label, "x": source.x, "id": source.id, "time": source.time, "segment": source.segment}
     told = [f"{key} {dotted(path)}" for key, path in parts.items() if path is not None]
     named = "features as named" if source.features else "features all beside the label"
-    return [head, ", ".join([f"codec {source.codec}", *told, *([] if source.x else [named])])]
+    lines = [head, ", ".join([f"codec {source.codec}", *told, *([] if source.x else [named])])]
+    if source.labels is not None:
+        lines.append(f"labels on topic {source.labels.topic}: id {dotted(source.labels.id)}, label "
+                     f"{dotted(source.labels.label)}")
+    return lines
 
 
 def _found(look: Look, source: TopicSource) -> list[str]:
     rejected = ", ".join(f"{reason} {count}" for reason, count in look.rejected.items())
     lines = [f"first records: {look.records} with {look.samples} samples, {look.unlabelled} of them without a label; "
              f"rejected: {f'{rejected} (the first, {look.first_detail})' if rejected else 'none'}"]
-    if look.samples and look.unlabelled == look.samples:
+    if look.samples and look.unlabelled == look.samples and source.label is not None and source.labels is None:
         label = dotted(source.label)
         lines.append(f"warning: no sample has the label {label}{nearest(label, look.featurizer.names)}, so nothing "
                      "would be learned")

@@ -79,7 +79,7 @@ class Race:
         self._lock = lock or nullcontext()
         self.told = told
         self._timed = timed or (lambda arm, updates: nullcontext())
-        self.late = LateLabels(experiment.stream.pending_bytes)
+        self.late = LateLabels(experiment.stream.pending_bytes, keep_early=experiment.stream.labels is not None)
         self._allow_pickle = allow_pickle
         self._backlog = Backlog()
 
@@ -154,8 +154,9 @@ class Race:
             said = {arm: each.say(one) for arm, each in self.arms.items()}
             for arm, what in said.items():
                 self._tell(arm, one, what.logits)
-            if name is not None:
-                self.late.wait(name, Waiting(one, said))
+            label = None if name is None else self.late.wait(name, Waiting(one, said))
+            if label is not None:
+                self._join(one, said, label)
 
     def _tell(self, arm: str, batch: Batch, logits: torch.Tensor) -> None:
         if self.told is not None and len(batch):
@@ -183,9 +184,14 @@ class Race:
                 text = self.featurizer.labels.names[index]
                 sample = self.late.label(name, text)
                 if sample is not None:
-                    self._chain(int(sample.row.ordinals[0]), text)
-                    self._learn(replace(sample.row, y=np.array([index], dtype=np.int64)), [sample.said])
+                    self._join(sample.row, sample.said, text)
         return tuple(rejected)
+
+    def _join(self, row: Batch, said: Mapping[str, Said], label: str) -> None:
+        """Learn a sample with a label that came apart from it."""
+        self._chain(int(row.ordinals[0]), label)
+        index = self.featurizer.labels.index(label)
+        self._learn(replace(row, y=np.array([index], dtype=np.int64)), [said])
 
     def _learn(self, new: Batch, said: Sequence[Mapping[str, Said]]) -> None:
         self._backlog.append(new, said)

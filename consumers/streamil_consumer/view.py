@@ -26,7 +26,7 @@ class View:
     @property
     def lag(self) -> int:
         """Offsets on the topic that are not dealt with yet."""
-        return max(0, self._attachment.end - self._attachment.offset)
+        return self._attachment.lag
 
     def ready(self) -> bool:
         """Whether it learns whatever comes: it is past its start, not stopped, and the broker answers."""

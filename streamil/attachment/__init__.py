@@ -1,7 +1,8 @@
 """A race on a topic: samples in order, each once, rejects kept, state and position together."""
 
-from streamil.attachment.attachment import Attachment, Options, open_store
+from streamil.attachment.attachment import Attachment, open_store
 from streamil.attachment.intake import Arrived
+from streamil.attachment.options import Options
 from streamil.attachment.position import Origin, Position
 
 __all__ = ["Arrived", "Attachment", "Options", "Origin", "Position", "open_store"]

@@ -5,57 +5,30 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from contextlib import ExitStack, closing
+from typing import Any, Self
 
-from streamil.attachment.intake import Arrived, Intake
+from streamil.attachment.intake import Arrived
 from streamil.attachment.keeper import Keeper, Later, Stateful
+from streamil.attachment.options import DEFAULT, Options
 from streamil.attachment.outbox import Outbox
 from streamil.attachment.position import Position
 from streamil.attachment.prediction_rows import PredictionRows
-from streamil.attachment.rejects import MORE_BYTES, Rejects
-from streamil.codec.topic import decoder
+from streamil.attachment.rejects import MORE_BYTES
+from streamil.attachment.tap import Tap
+from streamil.codec.topic import decoder, labels_decoder, lists_samples
 from streamil.errors import ExperimentError, TooManyRejects
-from streamil.kafka import TopicReader, require_unchanged
 from streamil.log import Event, Tell, nobody
-from streamil.race import PIECE, Race
+from streamil.race import Race
 from streamil.snapshot import FolderStore
 from streamil.telemetry.metrics import RaceMetrics
 
-POLL_RECORDS = 256
+IDLE_MS = 500
+"""How long one look for records waits; where two topics are read, each of them a tenth of it."""
 LOOK_SECONDS = 1.0
 """Between two looks at the broker: is it there, and where does the log end."""
 LAST_SECONDS = 2.0
 """How long the end waits for the broker to confirm what was written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the person who starts it decides, and no file.
-
-    Attributes
-    ----------
-    partition
-        Partition to learn; None: the topic has to have just one.
-    replan
-        Go on from a snapshot of another plan (versions, device, threads): numbers no longer repeat bit for bit.
-    on_trimmed
-        What to do where records were deleted before they were read.
-    compacted
-        Accept a topic that loses records.
-    accept_rejects
-        Pass over the bad records that come next, however many, until a good one comes.
-    """
-
-    partition: int | None = None
-    replan: bool = False
-    on_trimmed: Literal["fail", "earliest"] = "fail"
-    compacted: bool = False
-    accept_rejects: bool = False
-
-
-DEFAULT = Options()
 
 
 class Attachment:
@@ -85,8 +58,6 @@ class Attachment:
     ----------
     resumed
         Whether it goes on from a snapshot.
-    offset, end
-        Of the next record to deal with, and after the last committed one.
     broker_away
         Whether the broker did not answer when it was asked last; learning waits then.
 
@@ -108,15 +79,12 @@ class Attachment:
     def __init__(self, race: Race, options: Options = DEFAULT, *, until: int | None = None,
                  metrics: RaceMetrics | None = None, stop: threading.Event | None = None,
                  tell: Tell = nobody, beside: Callable[[], Later] = lambda: lambda: None) -> None:
-        experiment = race.experiment
-        metrics = metrics or RaceMetrics()
+        experiment, metrics = race.experiment, metrics or RaceMetrics()
+        service, kafka, folder = experiment.service, experiment.kafka, experiment.folder
         self._race, self._options, self._until, self._tell = race, options, until, tell
         self._stop = stop or threading.Event()
-        self.offset = self.end = 0
-        self.broker_away = False
-        self.resumed = False
-        self._reader: TopicReader | None = None
-        service, kafka = experiment.service, experiment.kafka
+        self.broker_away = self.resumed = self._opened = False
+        self._asked = 0.0
         # Both of them always: what an earlier process could not write is written, whatever the file says now.
         dead = Outbox(kafka, f"{experiment.topic}.dead", tell)
         predicted = Outbox(kafka, f"{experiment.name}.predictions", tell, partitions=len(race.arms))
@@ -124,60 +92,74 @@ class Attachment:
         self._predictions: PredictionRows | None = None
         if service.predictions is not None:
             race.told = self._predictions = PredictionRows(service.predictions, list(race.arms), predicted)
-        self._rejects = Rejects(race, dead if service.dead_letters else None, service.max_consecutive_rejects, tell,
-                                accepted=options.accept_rejects)
-        self._intake = Intake(race, metrics, self._rejects, decoder(experiment.stream, experiment.folder), until)
-        self._asked = 0.0
-        self._closing = ExitStack()
+        kept = dead if service.dead_letters else None
+        self._samples = Tap(race, experiment.topic, options.partition, decoder(experiment.stream, folder), kept,
+                            options, metrics, tell, cut=lists_samples(experiment.stream.source), until=until)
+        self._taps = {"samples": self._samples}
+        labels = experiment.stream.labels
+        if labels is not None:
+            self._taps["labels"] = Tap(race, labels.topic, None, labels_decoder(labels, folder), kept, options,
+                                       metrics, tell, cut=lists_samples(labels))
         self._keeper: Keeper | None = None
-        self._trimmed = 0
         with ExitStack() as opened:
+            for outbox in self._outboxes.values():
+                opened.callback(outbox.close)
+            for tap in self._taps.values():
+                opened.callback(tap.close)
             if service.snapshots is not None:
                 store = opened.enter_context(open_store(race, options, tell))
-                parts: dict[str, Stateful] = {"position": self._intake, "rejects": self._rejects, **self._outboxes}
-                self._keeper = opened.enter_context(Keeper(race, metrics, parts, service.snapshots, store, tell,
-                                                           check=self._require_same_topic, beside=beside))
-                self._keeper.partition = options.partition or 0
+                parts: dict[str, Stateful] = {**self._taps, **self._outboxes}
+                self._keeper = opened.enter_context(Keeper(
+                    race, metrics, parts, service.snapshots, store, tell, places=self._places, meta=self._meta,
+                    check=self._require_unchanged, beside=beside))
                 self.resumed = self._keeper.restore(replan=options.replan)
             self._closing = opened.pop_all()
 
+    @property
+    def offset(self) -> int:
+        """Offset of the next record of the samples to deal with."""
+        return self._samples.offset
+
+    @property
+    def lag(self) -> int:
+        """Offsets on the topics that are not dealt with yet."""
+        return sum(max(0, tap.end - tap.offset) for tap in self._taps.values())
+
     def __iter__(self) -> Iterator[Arrived]:
         """Yield pieces until enough samples are taken in, or it is stopped; the broker is asked for on the way."""
-        reader = self._open()
+        self._open()
         try:
-            self._rejects.require_few()
-            yield from self._pieces(reader)
+            for tap in self._taps.values():
+                tap.rejects.require_few()
+            yield from self._pieces()
         except TooManyRejects:  # the next start has to stop at once, too
-            self._finish(reader)
+            self._finish()
             raise
 
-    def _pieces(self, reader: TopicReader) -> Iterator[Arrived]:
+    def _pieces(self) -> Iterator[Arrived]:
+        idle = True
         while not self._over():
-            self._look_around(reader)
-            self._wait_for_room(reader)
-            messages = reader.poll(POLL_RECORDS)
-            self._note_trimmed(reader)
-            for message in messages:
-                self._intake.take(message)
-                if self._intake.waiting < self._piece and message is not messages[-1]:
-                    continue
-                for arrived in self._intake.pieces():
-                    yield arrived
-                    self._wait_for_room(reader)
-                    if self._over():
-                        break
-                self.offset = self._intake.position.offset
-                if self._over():
-                    break
-            else:
-                self.offset = reader.position  # all that came is dealt with, a transaction's marks too
+            self._look_around()
+            self._wait_for_room()
+            wait, idle = (IDLE_MS // (1 if len(self._taps) == 1 else 10) if idle else 0), True
+            for tap in self._taps.values():
+                with closing(tap.pieces(wait)) as pieces:
+                    for arrived in pieces:
+                        idle = False
+                        yield arrived
+                        self._wait_for_room()
+                        if self._over():
+                            return
 
     def commit(self) -> bool:
         """Save a snapshot if one is due; to be called after a piece was learned. Return whether one was begun."""
-        saved = self._keeper is not None and self._keeper.look()
-        if self._reader is not None and self._keeper is not None and self._keeper.committed is not None:
-            offset, self._keeper.committed = self._keeper.committed, None
-            self._reader.commit(offset)
+        if self._keeper is None:
+            return False
+        saved = self._keeper.look()
+        committed, self._keeper.committed = self._keeper.committed, None
+        if committed is not None and self._opened:
+            for tap, position in zip(self._taps.values(), committed, strict=True):
+                tap.reader.commit(position.offset)
         return saved
 
     def stop(self) -> None:
@@ -186,15 +168,9 @@ class Attachment:
 
     def close(self, *, save: bool = True) -> None:
         """Save what is not saved, unless told otherwise, and let go of everything."""
-        try:
-            if save and self._reader is not None:
-                self._finish(self._reader)
-        finally:
-            for outbox in self._outboxes.values():
-                outbox.close()
-            if self._reader is not None:
-                self._reader.close()
-            self._closing.close()
+        with self._closing:
+            if save and self._opened:
+                self._finish()
 
     def __enter__(self) -> Self:
         return self
@@ -204,89 +180,75 @@ class Attachment:
 
     # -- on the way
 
-    def _open(self) -> TopicReader:
-        """Open the topic, and require that it is the one of the snapshot."""
-        experiment, position = self._race.experiment, self._intake.position
-        reader = self._reader = TopicReader(
-            experiment.kafka, experiment.topic, position.offset if self.resumed else None, group=experiment.name,
-            partition=self._options.partition, allow_compacted=self._options.compacted,
-            on_trimmed=self._options.on_trimmed)
-        if self._keeper is not None:
-            self._keeper.require_topic(reader.found.id)
-        self._rejects.topic_id, self._rejects.partition = reader.found.id, self._options.partition or 0
-        self._rejects.max_message_bytes = reader.found.max_message_bytes
-        self._outboxes["dead_letters"].max_message_bytes = reader.found.max_message_bytes + MORE_BYTES
+    def _open(self) -> None:
+        """Open the topics, and require that they are those of the snapshot."""
+        for tap in self._taps.values():
+            tap.open()
+        self._opened = True
+        samples, experiment = self._samples, self._race.experiment
+        self._outboxes["dead_letters"].max_message_bytes = MORE_BYTES + max(
+            tap.reader.found.max_message_bytes for tap in self._taps.values())
         if self._predictions is not None:
-            self._predictions.topic_id, self._predictions.partition = reader.found.id, self._options.partition or 0
-        self.offset, self.end = reader.position, reader.end()
+            self._predictions.topic_id, self._predictions.partition = samples.topic_id, self._options.partition or 0
         where = f"topic {experiment.topic} at {experiment.kafka.bootstrap_servers}"
-        self._tell(Event(f"learning from {where}, from offset {reader.position}, "
+        self._tell(Event(f"learning from {where}, from offset {samples.offset}, "
                          + (f"after {self._race.samples} samples of the snapshot" if self.resumed
-                            else "with fresh weights"), offset=reader.position, samples=self._race.samples))
-        if not self.resumed:
-            self._intake.begin(Position(reader.position))
-            if reader.position > 0 and experiment.kafka.start == "earliest":
-                self._tell(Event(f"records before offset {reader.position} are no longer in the log", level="warning"))
-        self._note_trimmed(reader)
-        return reader
+                            else "with fresh weights"), offset=samples.offset, samples=self._race.samples))
 
-    def _look_around(self, reader: TopicReader) -> None:
-        """Ask the broker, now and then, where the log ends, and tell when it is away and when it is back."""
+    def _look_around(self) -> None:
+        """Ask the broker, now and then, where the logs end, and tell when it is away and when it is back."""
         if time.monotonic() - self._asked < LOOK_SECONDS:
             return
-        self._asked, self.end = time.monotonic(), reader.end()
-        if reader.reachable == self.broker_away:
-            self.broker_away = not reader.reachable
+        answers = True
+        for tap in self._taps.values():
+            answers &= tap.look()
+        self._asked = time.monotonic()
+        if answers == self.broker_away:
+            self.broker_away = not answers
             servers = self._race.experiment.kafka.bootstrap_servers
             self._tell(Event(f"the broker at {servers} does not answer: learning waits for it", level="warning")
                        if self.broker_away else Event(f"the broker at {servers} answers again"))
         if self._keeper is None:
-            reader.commit(self.offset)
+            self._commit_offsets()
         else:
             self.commit()
 
-    def _wait_for_room(self, reader: TopicReader) -> None:
+    def _wait_for_room(self) -> None:
         """Write what waits to be written, until there is room for more or it is stopped."""
         while True:
             for outbox in self._outboxes.values():
                 outbox.pump()
             if not any(outbox.full for outbox in self._outboxes.values()) or self._stop.wait(0.05):
                 return
-            self._look_around(reader)
+            self._look_around()
 
-    def _note_trimmed(self, reader: TopicReader) -> None:
-        if reader.trimmed > self._trimmed:
-            gap = reader.trimmed - self._trimmed
-            self._tell(Event(f"passed over {gap} offsets that were deleted before they were read: going on at offset "
-                             f"{reader.position}", level="warning", offset=reader.position))
-            self._trimmed = reader.trimmed
-            self._intake.begin(Position(reader.position, numbered=self._intake.position.numbered,
-                                        next_ordinal=self._ordinal_after_gap()))
-
-    def _ordinal_after_gap(self) -> int | None:
-        """Return the ordinal of the next sample: on a numbered topic the record says it."""
-        position = self._intake.position
-        return None if position.numbered else position.next_ordinal
-
-    def _finish(self, reader: TopicReader) -> None:
+    def _finish(self) -> None:
         """Write, then save, what is not written and saved yet: what stays unconfirmed is in the snapshot."""
         for outbox in self._outboxes.values():
             outbox.pump(0 if self.broker_away else LAST_SECONDS)
-        self.offset, self.end = max(self.offset, self._intake.position.offset), reader.end()
+        for tap in self._taps.values():
+            tap.look()
         if self._keeper is not None:
             self._keeper.finish()
-        reader.commit(self.offset)
+        self._commit_offsets()
 
-    def _require_same_topic(self) -> None:
-        """Raise unless the topic is still the one that is read; called in the thread that writes snapshots."""
-        if self._reader is not None:
-            require_unchanged(self._race.experiment.kafka, self._reader.found,
-                              one_partition=self._options.partition is None)
+    def _commit_offsets(self) -> None:
+        """Tell the broker where we are, for those who watch the lag: all of it is saved, or never will be."""
+        for tap in self._taps.values():
+            tap.reader.commit(tap.offset)
 
-    @property
-    def _piece(self) -> int:
-        """Samples worth feeding together."""
-        return PIECE if self._until is None else max(1, min(PIECE, self._until - self._race.samples))
+    def _places(self) -> tuple[Position, ...]:
+        return tuple(tap.position for tap in self._taps.values())
+
+    def _meta(self) -> dict[str, str | int]:
+        samples = self._samples
+        return {"topic": samples.topic, "topic_id": samples.topic_id, "partition": self._options.partition or 0,
+                "offset": samples.position.offset}
+
+    def _require_unchanged(self) -> None:
+        """Raise unless the topics are still those that are read; called in the thread that writes snapshots."""
+        for tap in self._taps.values():
+            tap.require_unchanged()
 
     def _over(self) -> bool:
         return self._stop.is_set() or (self._until is not None and self._race.samples >= self._until)

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, Self
 
 from streamil.attachment.position import Position
-from streamil.errors import BrokerError, SnapshotError, StateError, TopicMismatch
+from streamil.errors import BrokerError, SnapshotError, StateError
 from streamil.experiment.race import Snapshots
 from streamil.log import Event, Tell
 from streamil.race import Race
@@ -17,6 +17,8 @@ from streamil.snapshot import Store, pack
 from streamil.state_entries import entries, part
 from streamil.telemetry.metrics import RaceMetrics
 
+Places = tuple[Position, ...]
+"""Where each topic is read."""
 Check = Callable[[], None]
 """Raises BrokerError when the topic is no longer the one that was read."""
 Later = Callable[[], None]
@@ -45,13 +47,17 @@ class Keeper:
     race, metrics
         What is saved, and where failures are counted.
     parts
-        What else belongs into it, by name; `position` among them.
+        What else belongs into it, by name.
     settings
         When one is due.
     store
         Where snapshots are kept.
     tell
         Takes one line about each event.
+    places
+        Returns where each topic is read: when that has moved, there is something to save.
+    meta
+        Returns what a snapshot says of itself beside the race: topic, topic_id, partition, offset.
     check
         Called before a snapshot is written.
     beside
@@ -59,27 +65,26 @@ class Keeper:
 
     Attributes
     ----------
-    topic_id, partition
-        What the snapshots are of.
     committed
-        Offset of the newest snapshot that is written; None before the first one.
+        Places of the newest snapshot that is written; None before the first one.
     changes
         What differed between the snapshot that was loaded and this experiment; None where none was loaded.
     """
 
     def __init__(self, race: Race, metrics: RaceMetrics, parts: Mapping[str, Stateful], settings: Snapshots,
-                 store: Store, tell: Tell, *, check: Check = lambda: None,
+                 store: Store, tell: Tell, *, places: Callable[[], Places], meta: Callable[[], dict[str, str | int]],
+                 check: Check = lambda: None,
                  beside: Callable[[], Later] = lambda: lambda: None) -> None:
         self._race, self._metrics, self._parts, self._settings = race, metrics, parts, settings
-        self._store, self._tell, self._check, self._beside = store, tell, check, beside
+        self._store, self._tell, self._places, self._meta = store, tell, places, meta
+        self._check, self._beside = check, beside
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
         self._writing: Future[None] | None = None
-        self._saved: tuple[int, Mapping[str, Any]] | None = None
+        self._saved: tuple[int, Places] | None = None
         self._when = time.monotonic()
         self._failed = 0
         self._failure: BrokerError | SnapshotError | None = None
-        self.topic_id, self.partition = "", 0
-        self.committed: int | None = None
+        self.committed: Places | None = None
         self.changes: Changes | None = None
 
     def restore(self, *, replan: bool) -> bool:
@@ -98,30 +103,19 @@ class Keeper:
         state, meta = found
         with part("snapshot"):
             entries(state, ("race", *self._parts))
-            if meta["partition"] != self.partition:
-                raise StateError(f"the snapshot is of partition {meta['partition']}, not {self.partition}: name "
-                                 "another service.snapshots.folder")
+            if meta["partition"] != (own := self._meta()["partition"]):
+                raise StateError(f"the snapshot is of partition {meta['partition']}, not {own}: name another "
+                                 "service.snapshots.folder")
         self.changes = self._race.load_state_dict(state["race"], replan=replan)
         for name, one in self._parts.items():
             with part(name):
                 one.load_state_dict(state[name])
-        self.topic_id = str(meta["topic_id"])
-        self._saved = (self._race.samples, self._parts["position"].state_dict())
+        self._saved = (self._taken_in, self._places())
         told = {"starts here": self.changes.added, "ends here": self.changes.removed, "another plan": self.changes.plan}
         for what, names in told.items():
             for name in names:
                 self._tell(Event(f"{what}: {name}", level="warning" if names is self.changes.plan else "info"))
         return True
-
-    def require_topic(self, topic_id: str) -> None:
-        """Raise TopicMismatch unless the topic is the one that the snapshot was learned from; remember it."""
-        if self.topic_id and self.topic_id != topic_id:
-            experiment = self._race.experiment
-            raise TopicMismatch(
-                f"topic {experiment.topic!r} at {experiment.kafka.bootstrap_servers} was made anew: the snapshot is of "
-                f"topic id {self.topic_id}, the topic's is {topic_id}; to start afresh on it name another "
-                "service.snapshots.folder")
-        self.topic_id = topic_id
 
     def look(self, *, now: bool = False) -> bool:
         """Save if one is due, or `now`, and the last one is written; to be called between two mini-batches.
@@ -140,7 +134,7 @@ class Keeper:
         """
         if self._failure is not None:
             raise self._failure
-        since = self._race.samples - (self._saved[0] if self._saved else 0)
+        since = self._taken_in - (self._saved[0] if self._saved else 0)
         seconds = self._settings.every_seconds
         late = seconds is not None and time.monotonic() - self._when >= seconds
         due = now or since >= self._settings.every_samples or (late and self._changed())
@@ -158,8 +152,13 @@ class Keeper:
         if self._failure is not None:
             raise self._failure
 
+    @property
+    def _taken_in(self) -> int:
+        """Samples taken in, and once more those whose label came late."""
+        return self._race.samples + self._race.late.counts["joined"]
+
     def _changed(self) -> bool:
-        return self._saved != (self._race.samples, self._parts["position"].state_dict())
+        return self._saved != (self._taken_in, self._places())
 
     def __enter__(self) -> Self:
         return self
@@ -168,16 +167,15 @@ class Keeper:
         self._writer.shutdown(wait=True)
 
     def _save(self) -> Future[None]:
-        race, position = self._race, Position(**self._parts["position"].state_dict())
+        race, places = self._race, self._places()
         state = {"race": race.state_dict(), **{name: one.state_dict() for name, one in self._parts.items()}}
-        meta = {"experiment": race.experiment.name, "topic": race.experiment.topic, "topic_id": self.topic_id,
-                "partition": self.partition, "offset": position.offset, "samples": race.samples,
+        meta = {"experiment": race.experiment.name, **self._meta(), "samples": race.samples,
                 "learned_hash": race.learned_hash.hex(), "configuration": configuration_hash(race.configuration())}
-        self._saved, self._when = (race.samples, position._asdict()), time.monotonic()
-        self._writing = self._writer.submit(self._write, state, meta, position.offset, self._beside())
+        self._saved, self._when = (self._taken_in, places), time.monotonic()
+        self._writing = self._writer.submit(self._write, state, meta, places, self._beside())
         return self._writing
 
-    def _write(self, state: dict[str, Any], meta: dict[str, Any], offset: int, beside: Later) -> None:
+    def _write(self, state: dict[str, Any], meta: dict[str, Any], places: Places, beside: Later) -> None:
         begin = time.perf_counter()
         try:
             self._check()
@@ -195,5 +193,5 @@ class Keeper:
                 self._failure = SnapshotError(f"{error}; {self._failed} snapshots failed in a row "
                                               "(service.snapshots.fail_after)")
         else:
-            self._failed, self.committed = 0, offset
+            self._failed, self.committed = 0, places
             self._metrics.snapshot_written(time.perf_counter() - begin)

@@ -13,7 +13,6 @@ from streamil.attachment.position import WHOLE, Origin
 from streamil.codec.single import single
 from streamil.errors import TooManyRejects
 from streamil.evaluation._state import array
-from streamil.experiment.sources import TopicSource
 from streamil.kafka import Message
 from streamil.log import Event, Tell
 from streamil.race import Race
@@ -34,13 +33,15 @@ class Rejects:
     Parameters
     ----------
     race
-        Whose `rejected` counts by reason.
+        Whose `rejected` counts by reason; its file says how many in a row `require_few` allows.
+    topic
+        Where they come from.
     outbox
         Where dead letters go; None: they are counted and told, and not kept.
-    limit
-        Rejects in a row after which `require_few` raises; None: none.
     tell
         Takes one line about each of the first rejects.
+    cut
+        Whether one sample can be cut out of a record's bytes: the record is a list of samples.
     accepted
         Let the rejects that come next pass, however many, until a good sample comes.
 
@@ -52,13 +53,11 @@ class Rejects:
         Rejects since the last good sample.
     """
 
-    def __init__(self, race: Race, outbox: Outbox | None, limit: int | None, tell: Tell, *, accepted: bool = False,
-                 ) -> None:
-        self._race, self.outbox, self._limit, self._tell = race, outbox, limit, tell
-        source = race.experiment.stream.source
-        foreign = isinstance(source, TopicSource) and (source.codec not in ("auto", "json"))
-        nested = isinstance(source, TopicSource) and source.samples is not None
-        self._cut = not foreign and not nested
+    def __init__(self, race: Race, topic: str, outbox: Outbox | None, tell: Tell, *, cut: bool = True,
+                 accepted: bool = False) -> None:
+        self._race, self._topic, self.outbox, self._tell = race, topic, outbox, tell
+        self._limit = race.experiment.service.max_consecutive_rejects
+        self._cut = cut
         self.topic_id, self.partition, self.max_message_bytes = "", 0, 1 << 20
         self._accepted = accepted
         self.in_a_row = 0
@@ -106,7 +105,7 @@ class Rejects:
     def require_few(self) -> None:
         """Raise TooManyRejects when the limit on rejects in a row is passed."""
         if self._limit is not None and self.in_a_row > self._limit and not self._accepted:
-            where = f"topic {self._race.experiment.topic!r}"
+            where = f"topic {self._topic!r}"
             kept = f"; they are in topic {self.outbox.topic!r}" if self.outbox is not None else ""
             raise TooManyRejects(
                 f"{where}: {self.in_a_row} rejects in a row, more than service.max_consecutive_rejects "
@@ -141,7 +140,7 @@ class Rejects:
                 value, more = message.value, {"streamil-row": str(index).encode()}
         experiment = self._race.experiment
         said = {"origin": str(origin), "reason": reason, "detail": detail[:DETAIL],
-                "experiment": experiment.name, "topic": experiment.topic, "partition": str(self.partition),
+                "experiment": experiment.name, "topic": self._topic, "partition": str(self.partition),
                 "offset": str(origin.offset), "index": str(origin.place), "time": str(message.timestamp_ms)}
         own = {f"streamil-{name}": value.encode("utf-8", "backslashreplace") for name, value in said.items()}
         letter = Letter(value, {**message.headers, **more, **own}, message.key, max(message.timestamp_ms, 0))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streamil.codec._gather import Bad, Gather, require_sample_count, shown
 from streamil.codec.json_format import beyond_exact, columns_of, dense_row, stacked
 from streamil.errors import CodecError
-from streamil.experiment.sources import TopicSource
+from streamil.experiment.sources import LabelsTopic, TopicSource
 from streamil.field_path import dotted
 from streamil.samples import Records
 from streamil.values import PER_SECOND, Seconds, date_seconds
@@ -28,7 +28,8 @@ class FieldMapping:
     A document is a sample, a list of samples, or holds such a list (`samples`). Without the label a sample is
     unlabelled; label and id alone are a late label. Any other sample none of whose features is there is rejected: the
     object that should hold them is null in deletions and tombstones. Where no features are named they are all plain
-    values of the object that holds the label, but for label, id, time and segment. A feature's name is its path.
+    values of the object that holds the label (or else the identifier), but for label, id, time and segment. A
+    feature's name is its path.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ class FieldMapping:
 
     def __init__(self, source: TopicSource) -> None:
         self._source = source
-        self._holder = source.label[:-1]
+        self._holder = (source.label or source.id or ())[:-1]
         beside = (source.label, source.id, source.time, source.segment)
         self._beside = {path[-1] for path in beside if path is not None and path[:-1] == self._holder}
         self._prefix = f"{dotted(self._holder)}." if self._holder else ""
@@ -141,12 +142,14 @@ class FieldMapping:
     def _all_beside_the_label(self, sample: Any) -> dict[str, Any]:
         holder = _object(sample, self._holder)
         if holder is None:
-            raise Bad("no-features", f"{dotted(self._holder)[:80]}, which holds the label, is null or absent")
+            what = "label" if self._source.label else "identifier"
+            raise Bad("no-features", f"{dotted(self._holder)[:80]}, which holds the {what}, is null or absent")
         fields = ((key, plain(value)) for key, value in holder.items()
                   if isinstance(key, str) and key not in self._beside)
         values = {self._prefix + key: value for key, value in fields if _scalar(value)}
         if not values:
-            raise Bad("no-features", f"no number, text or boolean stands beside the label {dotted(self._source.label)}")
+            beside = dotted(self._source.label or self._source.id or ())
+            raise Bad("no-features", f"no number, text or boolean stands beside {beside}")
         return values
 
     def _what_stands_beside(self, sample: Any) -> tuple[Any, ...]:
@@ -164,6 +167,52 @@ class FieldMapping:
                 raise Bad("bad-time", f"{shown(time)} {source.time_unit} is outside the years 1 to 9999 (time_unit)")
             time = seconds
         return label, identifier, time, segment
+
+
+class LabelMapping:
+    """Reads late labels out of documents that hold nothing else of interest: an identifier and a label each.
+
+    Parameters
+    ----------
+    labels
+        Where the two stand.
+
+    Examples
+    --------
+    >>> labels = LabelsTopic(topic="chargebacks", id="payment.id", label="fraud")
+    >>> records = LabelMapping(labels).records([{"payment": {"id": 7}, "fraud": True}, {"fraud": False}])
+    >>> records.ids, records.y, records.late, records.rejected[0].reason
+    (['7'], ['true'], True, 'no-label')
+    """
+
+    def __init__(self, labels: LabelsTopic) -> None:
+        self._id, self._label = labels.id, labels.label
+
+    def records(self, documents: Any) -> Records:
+        """Return the late labels of one record's document, or list of documents; raise as `FieldMapping.records`."""
+        if documents is None:
+            raise CodecError("null", "the document is null")
+        listed = documents if isinstance(documents, list) else [documents]
+        require_sample_count(len(listed))
+        gathered = Gather()
+        for index, one in enumerate(listed):
+            try:
+                identifier, label = plain(_find(one, self._id)), plain(_find(one, self._label))
+                if identifier is None or label is None:
+                    path = self._id if identifier is None else self._label
+                    raise Bad("no-label", f"{dotted(path)[:80]} is null or absent: a late label has both")
+                gathered.add(index, label, identifier, None, None)
+            except Bad as bad:
+                gathered.reject(index, bad)
+        return gathered.records(None, {})
+
+    def may_be_rounded(self, documents: Any) -> bool:
+        """Return whether a label or identifier is a number past 2^53; see `FieldMapping.may_be_rounded`."""
+        listed = documents if isinstance(documents, list) else [documents]
+        try:
+            return any(beyond_exact(_find(one, path)) for one in listed for path in (self._id, self._label))
+        except Bad:
+            return True
 
 
 def plain(value: Any) -> Any:

@@ -20,6 +20,7 @@ REASONS: dict[str, str] = {
     "wrong-width": "another number of inputs than the stream has, or another kind of inputs",
     "not-finite": "an input is null, NaN, infinite or beyond float32",
     "bad-number": "an input that should be a number is none",
+    "no-label": "a record of a topic of labels without identifier or label",
     "bad-label": "a label that is neither text nor whole number nor boolean",
     "unknown-label": "a label outside the closed set of classes",
     "bad-id": "an identifier that is neither text nor whole number nor boolean",

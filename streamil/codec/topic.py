@@ -12,11 +12,11 @@ from streamil.codec import decode
 from streamil.codec._first_bytes import form_of, require_value
 from streamil.codec.arrow_format import arrow_documents
 from streamil.codec.json_format import parse_json
-from streamil.codec.mapping import FieldMapping
+from streamil.codec.mapping import FieldMapping, LabelMapping
 from streamil.codec.reasons import REASONS
 from streamil.errors import CodecError, ExperimentError
 from streamil.experiment import Stream
-from streamil.experiment.sources import TopicSource
+from streamil.experiment.sources import LabelsTopic, Source, TopicSource
 from streamil.experiment_file import nearest
 from streamil.samples import Records
 from streamil.user_code import first_line, load_module
@@ -54,21 +54,36 @@ def decoder(stream: Stream, folder: Path) -> Decoder:
     ({'amount': [3, 4]}, ['true', None])
     """
     source = stream.source
-    if not isinstance(source, TopicSource):
-        return _own
-    mapping = FieldMapping(source)
-    if source.codec in ("json", "auto"):
-        def read(value: bytes | None, headers: Mapping[str, bytes]) -> Records:
-            if source.codec == "auto" and "streamil-stream" in headers:
-                return _own(value, headers)
-            data = require_value(value)
-            if form_of(data) == "arrow" and source.codec == "auto":
-                return mapping.records(arrow_documents(data))
-            return mapping.records(parse_json(data, mapping.may_be_rounded))
+    return _own if not isinstance(source, TopicSource) else _mapped(FieldMapping(source), source.codec, folder)
 
-        return read
-    codec = load_codec(source.codec, folder)
-    return lambda value, headers: mapping.records(_documents(codec, require_value(value)))
+
+def labels_decoder(labels: LabelsTopic, folder: Path) -> Decoder:
+    """Return the decoder of a topic of labels; see `decoder`."""
+    return _mapped(LabelMapping(labels), labels.codec, folder)
+
+
+def _mapped(mapping: FieldMapping | LabelMapping, name: str, folder: Path) -> Decoder:
+    """Return the decoder of documents of others."""
+    if name not in ("json", "auto"):
+        codec = load_codec(name, folder)
+        return lambda value, headers: mapping.records(_documents(codec, require_value(value)))
+
+    def read(value: bytes | None, headers: Mapping[str, bytes]) -> Records:
+        if name == "auto" and "streamil-stream" in headers and isinstance(mapping, FieldMapping):
+            return _own(value, headers)
+        data = require_value(value)
+        if form_of(data) == "arrow" and name == "auto":
+            return mapping.records(arrow_documents(data))
+        return mapping.records(parse_json(data, mapping.may_be_rounded))
+
+    return read
+
+
+def lists_samples(source: Source | LabelsTopic) -> bool:
+    """Return whether a record's bytes are a sample, or a list of them, that we know to cut apart."""
+    if isinstance(source, TopicSource) and source.samples is not None:
+        return False
+    return not isinstance(source, TopicSource | LabelsTopic) or source.codec in ("auto", "json")
 
 
 def load_codec(name: str, folder: Path) -> Codec:

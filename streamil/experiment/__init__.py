@@ -113,12 +113,18 @@ class Experiment(Model):
 
     def require_topic_names(self) -> None:
         """Raise `TopicMismatch` unless all topics of the experiment can have the names that follow from the file."""
-        for key, name, suffix in (("name", self.name, ".predictions"), ("stream.topic", self.topic, ".dead")):
+        labels = self.stream.labels
+        names = [("name", self.name, ".predictions"), ("stream.topic", self.topic, ".dead")]
+        for key, name, suffix in names + ([("stream.source.labels.topic", labels.topic, "")] if labels else []):
             if not TOPIC_NAME.fullmatch(name) or name in (".", "..") or len(name + suffix) > TOPIC_LENGTH:
                 shown = name if len(name) <= 60 else f"{name[:57]}... ({len(name)} letters)"
+                room = f" (with {suffix!r} {TOPIC_LENGTH})" if suffix else ""
                 raise TopicMismatch(
                     f"{key}: {shown!r} cannot name a Kafka topic; allowed: a-z, A-Z, 0-9, '.', '_' and '-', at most "
-                    f"{TOPIC_LENGTH - len(suffix)} of them (with {suffix!r} {TOPIC_LENGTH}), and neither '.' nor '..'")
+                    f"{TOPIC_LENGTH - len(suffix)} of them{room}, and neither '.' nor '..'")
+        if labels is not None and labels.topic == self.topic:
+            raise TopicMismatch(f"stream.source.labels.topic: {self.topic!r} is the topic of the samples; late labels "
+                                "on it need no `labels`: name stream.source.label and id")
 
 
 def batch_sizes(name: str, arm: Arm) -> Iterator[tuple[str, int]]:

@@ -70,7 +70,7 @@ class Snapshots(Model):
     """Where the consumer keeps its state and position, to go on from after any end."""
 
     folder: Path | None = Field(None, description="folder of the snapshots; null: snapshots/ and the experiment's name")
-    every_samples: int = Field(5000, ge=1, description="samples between two snapshots")
+    every_samples: int = Field(5000, ge=1, description="samples, and late labels, between two snapshots")
     every_seconds: float | None = Field(None, gt=0, description="seconds after which one is due earlier; null: never")
     keep: int = Field(3, ge=1, le=1000, description="snapshots that stay")
     fail_after: int | None = Field(None, ge=1, description="failures in a row that end the consumer; null: none does")

@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from streamil.experiment.model import Model
 from streamil.field_path import FieldPath, dotted
 
+CODEC = r"^[\w.-]+(:[A-Za-z_]\w*)?$"
+
 
 class MnistSource(Model):
     """MNIST's 60,000 training images, shipped with the package, in their published order."""
@@ -93,11 +95,21 @@ class PythonSource(Model):
         "a feed that cannot be read again: a producer that is started again goes on with what comes then"))
 
 
+class LabelsTopic(Model):
+    """An existing topic of labels, apart from the samples that they belong to."""
+
+    topic: str = Field(description="its name; it has one partition")
+    id: FieldPath = Field(description="path of the identifier of the sample")
+    label: FieldPath = Field(description="path of the label")
+    codec: str = Field("auto", pattern=CODEC, description="as of `source.codec`")
+
+
 class TopicSource(Model):
     """An existing topic that others fill: where the parts of a sample stand in their documents."""
 
     kind: Literal["topic"]
-    label: FieldPath = Field(description="path of the label; a record without it is unlabelled")
+    label: FieldPath | None = Field(None, description="path of the label; a record without it is unlabelled; may be "
+                                    "left out where `labels` is given")
     features: Annotated[tuple[FieldPath, ...], Field(min_length=1, max_length=65536)] | None = Field(
         None, description="paths of the features; null: all numbers, texts and booleans beside the label")
     x: FieldPath | None = Field(None, description="path of a list of numbers: dense inputs, instead of features")
@@ -107,13 +119,18 @@ class TopicSource(Model):
     segment: FieldPath | None = Field(None, description="path of the true segment")
     samples: FieldPath | None = Field(None, description="path of a list of samples within the document, in which all "
                                                         "other paths start; null: the document is one, or a list")
-    codec: str = Field("auto", pattern=r"^[\w.-]+(:[A-Za-z_]\w*)?$", description="`json`; `auto`: JSON, Arrow or "
+    labels: LabelsTopic | None = Field(None, description="labels that have a topic of their own, joined by `id`")
+    codec: str = Field("auto", pattern=CODEC, description="`json`; `auto`: JSON, Arrow or "
                        "streamil's own; `module:function`, or the name of an installed one")
 
     @model_validator(mode="after")
     def _each_field_once(self) -> Self:
         if self.x is not None and self.features is not None:
             raise ValueError("a sample has x or features, never both")
+        if self.label is None and self.labels is None:
+            raise ValueError("label is missing: the path of the label, or labels, the topic that has them")
+        if self.labels is not None and self.id is None:
+            raise ValueError("labels are joined by id: name the path of the identifier")
         beside = {dotted(path) for path in (self.label, self.id, self.time, self.segment) if path is not None}
         names = [dotted(path) for path in self.features or (self.x,) if path is not None]
         for place, name in enumerate(names):

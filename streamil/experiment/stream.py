@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from streamil.experiment.features import Feature
 from streamil.experiment.model import Model
 from streamil.experiment.regimes import REORDERING, Regime
-from streamil.experiment.sources import Source
+from streamil.experiment.sources import LabelsTopic, Source, TopicSource
 from streamil.samples import label_text
 
 
@@ -75,6 +75,11 @@ class Stream(Model):
             raise PydanticCustomError("order", "{message}", {"place": ("stream", "rate"), "message":
                 "the regime bursty has a rate of its own: leave stream.rate out"})
         return self
+
+    @property
+    def labels(self) -> LabelsTopic | None:
+        """The topic of the labels, where they have one of their own."""
+        return self.source.labels if isinstance(self.source, TopicSource) else None
 
     @property
     def paced_by_time(self) -> bool:

@@ -13,9 +13,9 @@ from kafka import KafkaConsumer
 
 from streamil.attachment import Attachment, Position
 from streamil.attachment.intake import Intake
-from streamil.attachment.keeper import Keeper
 from streamil.attachment.outbox import Outbox
 from streamil.attachment.rejects import Rejects
+from streamil.attachment.tap import Tap
 from streamil.errors import StreamMismatch
 from streamil.experiment import Kafka
 from streamil.kafka import TopicReader
@@ -109,11 +109,11 @@ def a_lost_position_is_moved(patch: Patch) -> None:
 
 
 def topic_ids_are_not_compared(patch: Patch) -> None:
-    patch.setattr(Keeper, "require_topic", lambda keeper, topic_id: setattr(keeper, "topic_id", topic_id))
+    patch.setattr(Tap, "_require_same", lambda tap, topic_id: setattr(tap, "topic_id", topic_id))
 
 
 def topics_are_not_looked_at_again(patch: Patch) -> None:
-    patch.setattr(Attachment, "_require_same_topic", lambda attachment: None)
+    patch.setattr(Tap, "require_unchanged", lambda tap: None)
 
 
 def checksums_are_not_looked_at(patch: Patch) -> None:

@@ -131,7 +131,8 @@ def test_a_long_name_that_fits_is_taken():
 
 
 @pytest.mark.parametrize(("source", "tells"), [
-    ("kind: topic", "stream.source.label: field required"),
+    ("kind: topic", "label is missing: the path of the label, or labels"),
+    ("kind: topic, labels: {topic: t, id: a, label: b}", "labels are joined by id"),
     ("kind: topic, label: a..b", "stream.source.label: a path of a field is its keys"),
     ("kind: topic, label: [a, 3]", "stream.source.label: a path of a field is its keys"),
     ("kind: topic, label: y, features: []", "stream.source.features: "),

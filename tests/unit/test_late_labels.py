@@ -116,7 +116,7 @@ def test_labels_are_counted_by_what_became_of_them():
     whole = samples(6)
     one = fed(race(), [whole[:2], bare(whole[2:]), bare(whole[2:3]), labels(["s2", "s2", "s0", "s1", "nobody"], [
         whole.y[2], "other", whole.y[0], "other", "up"])])
-    assert one.late.counts == {"joined": 1, "unknown": 1, "second": 1, "contradicting": 2, "dropped": 0, "repeated": 1}
+    assert one.late.counts == {"joined": 1, "unknown": 1, "second": 1, "contradicting": 2, "early": 0, "dropped": 0, "repeated": 1}
     assert one.samples == 7 and len(one.late) == 3
 
 
