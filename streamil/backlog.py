@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from streamil.evaluation._state import array
 from streamil.late_labels import Said, marks, pack, read_marks, unpack
 from streamil.samples import Batch
-from streamil.state_entries import entries, whole
+from streamil.state_entries import array, entries, whole
 
 
 class Backlog:
@@ -65,7 +64,7 @@ class Backlog:
 
         Raises
         ------
-        EvaluationError, ValueError, KeyError
+        ValueError, KeyError
             For a state that does not fit; the backlog is then of no further use.
         """
         entries(state, ("first", "rows", "said"))

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamil.evaluation._state import array
 from streamil.learners.outcome import Outcome, cross_entropy
 from streamil.samples import UNLABELLED, Batch
-from streamil.state_entries import count_by, entries, text, texts
+from streamil.state_entries import array, count_by, entries, text, texts
 
 SETTLED_LIMIT = 100_000
 """Identifiers whose label is known that are remembered, to tell a second label from an unknown one."""
@@ -167,7 +166,7 @@ class LateLabels:
 
         Raises
         ------
-        EvaluationError, ValueError, KeyError
+        ValueError, KeyError
             For a state that does not fit; the object is then of no further use.
         """
         entries(state, ("names", "rows", "said", "settled", "early", "counts"))
@@ -250,7 +249,7 @@ def unpack(packed: Mapping[str, Mapping[str, Any]], count: int, arms: Mapping[st
 
     Raises
     ------
-    EvaluationError, ValueError, KeyError
+    ValueError, KeyError
         For arrays that do not fit together.
     """
     said: list[dict[str, Said]] = [{} for _ in range(count)]

@@ -6,6 +6,9 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from streamil.errors import StateError
 
 
@@ -52,6 +55,25 @@ def count_by(state: Mapping[str, Any], words: Collection[str]) -> dict[str, int]
     """Return the count of each word, in the order of `words`."""
     entries(state, words)
     return {word: whole(state, word) for word in words}
+
+
+def array(state: Mapping[str, Any], name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return a copy of the array `name`; -1 in `shape` stands for any length. Raise ValueError where it does not fit.
+
+    Examples
+    --------
+    >>> array({"rows": np.zeros((4, 2), np.int64)}, "rows", np.int64, (-1, 3))
+    Traceback (most recent call last):
+    ValueError: 'rows' is int64 of shape (4, 2), int64 of shape (-1, 3) is allowed
+    """
+    if name not in state:
+        raise ValueError(f"{name!r} is missing, an array of shape {shape} is allowed")
+    found = np.asarray(state[name])
+    fits = found.ndim == len(shape) and all(want in (-1, have) for want, have in zip(shape, found.shape, strict=True))
+    if not fits or found.dtype != dtype:
+        raise ValueError(f"{name!r} is {found.dtype} of shape {found.shape}, {np.dtype(dtype)} of shape {shape} is "
+                         "allowed")
+    return found.copy()
 
 
 def text(state: Mapping[str, Any], name: str) -> str:

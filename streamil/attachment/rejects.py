@@ -12,12 +12,11 @@ from streamil.attachment.outbox import Letter, Outbox
 from streamil.attachment.position import WHOLE, Origin
 from streamil.codec.single import single
 from streamil.errors import TooManyRejects
-from streamil.evaluation._state import array
 from streamil.kafka import Message
 from streamil.log import Event, Tell
 from streamil.race import Race
 from streamil.report.lines import REJECTS_TOLD
-from streamil.state_entries import entries, text, whole
+from streamil.state_entries import array, entries, text, whole
 
 REMEMBERED = 100_000
 """Rejected samples that can be put back: past that the oldest are forgotten, and refused when they come again."""

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from streamil import state_entries
 from streamil.errors import EvaluationError
 
 State: TypeAlias = dict[str, "NDArray[Any] | int | float"]
@@ -21,13 +22,11 @@ def require(holds: bool, name: str, got: object, allowed: str) -> None:
 
 
 def array(state: Mapping[str, Any], name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return a copy of the array `name` of a state; -1 in `shape` stands for any length."""
-    require(name in state, f"state[{name!r}]", "missing", f"an array of shape {shape}")
-    found = np.asarray(state[name])
-    fits = found.ndim == len(shape) and all(want in (-1, have) for want, have in zip(shape, found.shape, strict=True))
-    require(fits and found.dtype == dtype, f"state[{name!r}]", f"{found.dtype} of shape {found.shape}",
-            f"{np.dtype(dtype)} of shape {shape}")
-    return found.copy()
+    """Return a copy of the array `name` of a state, as `state_entries.array`; raise EvaluationError."""
+    try:
+        return state_entries.array(state, name, dtype, shape)
+    except ValueError as error:
+        raise EvaluationError(f"state: {error}") from None
 
 
 def number(state: Mapping[str, Any], name: str) -> Any:
