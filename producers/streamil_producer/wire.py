@@ -53,12 +53,14 @@ def headers(experiment: Experiment, records: Records, at: Position, stream_hash:
 def next_position(experiment: Experiment) -> Position:
     """Return the place in the stream of what is not on its topic yet: read back, never remembered.
 
+    Records that stand on the topic again (`streamil dead-letters replay`) say nothing of it.
+
     Raises
     ------
     StreamMismatch
         When the topic's last record is not of this stream.
     """
-    last = last_message(experiment.kafka, experiment.topic)
+    last = last_message(experiment.kafka, experiment.topic, lambda one: "streamil-origin" not in one.headers)
     if last is None:
         return Position()
     where = f"topic {experiment.topic!r} on {experiment.kafka.bootstrap_servers}"

@@ -3,6 +3,7 @@
 from streamil.attachment.attachment import Attachment, open_store
 from streamil.attachment.intake import Arrived
 from streamil.attachment.options import Options
-from streamil.attachment.position import Origin, Position
+from streamil.attachment.position import Position
+from streamil.origin import Origin
 
 __all__ = ["Arrived", "Attachment", "Options", "Origin", "Position", "open_store"]

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamil.attachment.position import LONGEST, WHOLE, Origin, Position
+from streamil.attachment.position import Position
 from streamil.attachment.rejects import Rejects
 from streamil.codec.topic import Decoder
 from streamil.errors import CodecError, StreamMismatch
 from streamil.experiment.sources import TopicSource
 from streamil.kafka import Message
+from streamil.origin import LONGEST, WHOLE, Origin
 from streamil.race import PIECE, Race
 from streamil.samples import Records, Rejected
 from streamil.state_entries import entries
@@ -106,6 +107,10 @@ class Intake:
                                                numbers.labels > 0)
             return taken.rejecting(WHOLE, error)
         taken.size = len(records) + len(records.rejected)
+        try:
+            taken.require_one()
+        except CodecError as error:
+            return taken.rejecting(WHOLE, error)
         known = 0
         if again is None:
             taken.start, known = self._advance(message, numbers, taken.size, records.late)
@@ -136,6 +141,8 @@ class Intake:
             last = together[-1]
             for one in last.records.rejected:
                 self._reject(last, one, count=True)
+                if len(last.records) and one.index < last.records.places[-1]:
+                    self._rejects.good()  # one that stands behind it
             self._put_back(last)
             self._position = last.behind
             self._rejects.require_few()
@@ -173,12 +180,16 @@ class Intake:
         now = time.time()
         for message, rows in itertools.groupby(arrived.taken, key=lambda one: one.message):
             self._metrics.observe_latency(message.timestamp_ms / 1000, now, sum(1 for _ in rows))
-        if len(rejected) < len(arrived):
-            self._rejects.good()
+        behind = 0
         for one in rejected:
             assert arrived.records.origin is not None
+            if one.index > behind:
+                self._rejects.good()
+            behind = one.index + 1
             place = int(arrived.records.origin[one.index, 1])
             self._reject(arrived.taken[one.index], replace(one, index=place), count=False)
+        if behind < len(arrived):
+            self._rejects.good()
         if arrived.after == arrived.taken[-1].behind:
             self._put_back(arrived.taken[-1])
         arrived.learned = True
@@ -293,6 +304,17 @@ class Taken:
         """Return it as a record that is rejected."""
         self.records = Records(y=(), rejected=(Rejected(index, error.reason, error.detail),))
         return self
+
+    def require_one(self) -> None:
+        """Raise CodecError unless a record that was put back for one sample holds that one, alone or by its row."""
+        if self.origin is None:
+            return
+        place = self.origin.place
+        if self.only is not None and not self.only == place < self.size:
+            raise CodecError("foreign", f"header streamil-row is {self.only}: sample {place} was put back, and the "
+                                        f"record has {self.size}")
+        if self.only is None and place != WHOLE and self.size != 1:
+            raise CodecError("wrong-shape", f"one sample was put back, and the record has {self.size}")
 
     def holding(self, records: Records, behind: int) -> Taken:
         """Return it with its samples but the first few; of a record that was put back for one sample, that one."""

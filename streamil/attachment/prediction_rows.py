@@ -11,9 +11,9 @@ import orjson
 import pyarrow as pa
 
 from streamil.attachment.outbox import Letter, Outbox
-from streamil.attachment.position import Origin
 from streamil.errors import TopicMismatch
 from streamil.experiment.race import PredictionsTopic
+from streamil.origin import Origin
 from streamil.predictions import Predictions
 from streamil.samples import UNLABELLED
 

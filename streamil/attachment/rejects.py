@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from streamil.attachment.outbox import Letter, Outbox
-from streamil.attachment.position import WHOLE, Origin
-from streamil.codec.single import single
+from streamil.codec.single import Cut
 from streamil.errors import TooManyRejects
 from streamil.kafka import Message
 from streamil.log import Event, Tell
+from streamil.origin import WHOLE, Origin
 from streamil.race import Race
 from streamil.report.lines import REJECTS_TOLD
 from streamil.state_entries import array, entries, text, whole
@@ -24,6 +24,15 @@ MORE_BYTES = 64 << 10
 """Room that a dead letter has beyond its record, for the headers that say where it came from and why."""
 DETAIL = 500
 """Letters of the detail that a dead letter carries."""
+COPIES = 16
+"""How many times its record's bytes the letters of its samples may take: past that they are shortened. Where samples
+cannot be cut out each letter holds the whole record, and one of a megabyte could become gigabytes."""
+SHORT_BYTES = 1024
+OWN = frozenset(f"streamil-{name}" for name in (
+    "origin", "reason", "detail", "experiment", "topic", "partition", "offset", "index", "time", "row"))
+"""Headers of a dead letter that are not those of its record."""
+SHORTENED = "streamil-shortened"
+"""Header of a letter that was too large: how many bytes its record has."""
 
 
 class Rejects:
@@ -63,6 +72,9 @@ class Rejects:
         self._first = ""
         self._told = 0
         self._open: OrderedDict[tuple[int, int], int] = OrderedDict()  # offset, index -> ordinal
+        self._of: Message | None = None  # the record that the newest reject stands in
+        self._samples: Cut | None = None
+        self._room = 0
 
     def add(self, message: Message, index: int, ordinal: int, reason: str, detail: str, *, count: bool,
             origin: Origin | None = None, alone: bool = False) -> None:
@@ -92,6 +104,7 @@ class Rejects:
         self._say(line, message)
         origin = origin or Origin(self.topic_id, self.partition, message.offset, index)
         self._open[origin.offset, origin.place] = ordinal
+        self._open.move_to_end((origin.offset, origin.place))
         if len(self._open) > REMEMBERED:
             self._open.popitem(last=False)
         if self.outbox is not None:
@@ -132,18 +145,24 @@ class Rejects:
             self._tell(Event(line, level="warning", offset=message.offset))
 
     def _letter(self, message: Message, index: int, origin: Origin, reason: str, detail: str, alone: bool) -> Letter:
+        if message is not self._of:
+            self._of, self._room = message, COPIES * Letter(message.value, message.headers, message.key).size
+            self._samples = Cut(message.value) if self._cut and message.value is not None else None
         value, more = message.value, {}
-        if index != WHOLE and not alone and value is not None:
-            value = single(value, index) if self._cut else None
+        if index != WHOLE and not alone:
+            value = self._samples.sample(index) if self._samples is not None else None
             if value is None:  # it cannot be cut out: the whole record, and which of its samples is meant
                 value, more = message.value, {"streamil-row": str(index).encode()}
-        experiment = self._race.experiment
         said = {"origin": str(origin), "reason": reason, "detail": detail[:DETAIL],
-                "experiment": experiment.name, "topic": self._topic, "partition": str(self.partition),
+                "experiment": self._race.experiment.name, "topic": self._topic, "partition": str(self.partition),
                 "offset": str(origin.offset), "index": str(origin.place), "time": str(message.timestamp_ms)}
         own = {f"streamil-{name}": value.encode("utf-8", "backslashreplace") for name, value in said.items()}
-        letter = Letter(value, {**message.headers, **more, **own}, message.key, max(message.timestamp_ms, 0))
-        return shortened(letter, self.max_message_bytes + MORE_BYTES)
+        # Without a time of its own: a topic that keeps its records a week would drop those that are older at once.
+        theirs = {name: said for name, said in message.headers.items() if name not in OWN and name != SHORTENED}
+        letter = Letter(value, {**theirs, **more, **own}, message.key)
+        if index != WHOLE:
+            self._room -= letter.size
+        return shortened(letter, self.max_message_bytes + MORE_BYTES if self._room >= 0 else SHORT_BYTES)
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of all of it."""
@@ -161,19 +180,19 @@ class Rejects:
 
 
 def shortened(letter: Letter, limit: int) -> Letter:
-    """Return a letter that a topic with room for `limit` bytes takes: cut, and marked so, where it is too large.
+    """Return a letter cut to about `limit` bytes, and marked so, where it is larger; its own headers always stay.
 
     Examples
     --------
     >>> cut = shortened(Letter(b"x" * 5000, {"streamil-reason": b"gzip", "other": b"y" * 5000}), 4000)
     >>> len(cut.value), cut.headers
-    (3581, {'streamil-reason': b'gzip', 'streamil-shortened': b'5000'})
+    (3639, {'streamil-reason': b'gzip', 'streamil-shortened': b'5000'})
     """
     if letter.size + 100 <= limit:
         return letter
     value = letter.value
-    own = {name: said for name, said in letter.headers.items() if name.startswith("streamil-")}
-    room = limit - 200 - Letter(None, own).size
-    headers = own | {"streamil-shortened": str(len(value or b"")).encode()}
+    headers = {name: said for name, said in letter.headers.items() if name in OWN}
+    headers[SHORTENED] = str(len(value or b"")).encode()
+    room = max(0, limit - 100 - Letter(None, headers).size)
     key = letter.key if len(letter.key or b"") <= room // 2 else None
-    return Letter(None if value is None else value[:max(0, room - len(key or b""))], headers, key, letter.timestamp_ms)
+    return Letter(None if value is None else value[:room - len(key or b"")], headers, key, letter.timestamp_ms)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from streamil.kafka.reader import Message, TopicReader, first_messages, last_message
+from streamil.kafka.reader import Message, TopicReader, first_messages, last_message, newest_messages
 from streamil.kafka.topics import Topic, describe_topic, ensure_topic, require_unchanged
 from streamil.kafka.writer import TopicWriter
 
 __all__ = [
     "Message", "Topic", "TopicReader", "TopicWriter", "describe_topic", "ensure_topic", "first_messages",
-    "last_message", "require_unchanged",
+    "last_message", "newest_messages", "require_unchanged",
 ]

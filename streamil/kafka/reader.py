@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -19,7 +19,7 @@ from kafka.errors import (
 )
 from kafka.structs import OffsetAndMetadata
 
-from streamil.errors import BrokerError, PositionLost
+from streamil.errors import BrokerError, BrokerUnavailable, PositionLost
 from streamil.experiment import Kafka
 from streamil.kafka.clients import consumer, errors
 from streamil.kafka.topics import LOOK_MS, describe_topic, require_fit
@@ -29,6 +29,9 @@ ASK_MS = 1_500
 
 CLOSE_MS = 1_000
 LOOK_RECORDS = 16
+ALL_RECORDS = 1000
+SILENT_SECONDS = 30.0
+"""Past so long without a record whoever wants a whole log is told, instead of waiting for ever."""
 CODEC_PACKAGES = {"lz4": "lz4", "zstd": "zstandard", "snappy": "python-snappy"}
 
 
@@ -119,8 +122,26 @@ class TopicReader:
                 raise
         with contextlib.suppress(KafkaError):
             self._position = int(self._client.position(self._partition, timeout_ms=0))
-        return [Message(one.offset, one.key, one.value, dict(one.headers or ()), one.timestamp)
-                for one in records.get(self._partition, ())]
+        return [Message(one.offset, one.key, one.value, {name: text or b"" for name, text in one.headers or ()},
+                        one.timestamp) for one in records.get(self._partition, ())]
+
+    def up_to(self, end: int) -> Generator[Message, None, None]:
+        """Yield the committed records before `end`.
+
+        Raises
+        ------
+        BrokerUnavailable
+            When nothing came for `SILENT_SECONDS`.
+        """
+        heard = time.monotonic()
+        while self.position < end:
+            before = self.position
+            yield from (one for one in self.poll(ALL_RECORDS) if one.offset < end)
+            if self.position > before:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > SILENT_SECONDS:
+                raise BrokerUnavailable(f"topic {self.topic!r} on {self.kafka.bootstrap_servers}: nothing came for "
+                                        f"{SILENT_SECONDS:.0f} s, at offset {self.position} of {end}: try again")
 
     @property
     def position(self) -> int:
@@ -178,8 +199,8 @@ class TopicReader:
         raise PositionLost(f"{where}: position {position} is lost, {why}")
 
 
-def last_message(kafka: Kafka, topic: str) -> Message | None:
-    """Return the last committed record of a topic, None on a topic that never had one.
+def last_message(kafka: Kafka, topic: str, wanted: Callable[[Message], bool] = lambda one: True) -> Message | None:
+    """Return the last committed record of a topic that is wanted, None on a topic that never had one.
 
     Raises
     ------
@@ -193,9 +214,8 @@ def last_message(kafka: Kafka, topic: str) -> Message | None:
             first = max(begin, end - back)
             reader._seek(first)
             last = None
-            while reader.position < end:
-                messages = reader.poll(1000)
-                last = messages[-1] if messages else last
+            for message in reader.up_to(end):
+                last = message if wanted(message) else last
             if last is not None:
                 return last
             if first == begin:
@@ -205,6 +225,15 @@ def last_message(kafka: Kafka, topic: str) -> Message | None:
             raise PositionLost(f"topic {topic!r} on {kafka.bootstrap_servers}: all records before offset {end} are "
                                f"deleted, so where its stream stood is not known: delete the topic or use another one")
         return None
+
+
+def newest_messages(kafka: Kafka, topic: str, count: int, *, partition: int | None = None,
+                    ) -> Generator[Message, None, None]:
+    """Yield the committed records among the last `count` offsets of a partition, as it stands now."""
+    with TopicReader(kafka, topic, partition=partition, allow_compacted=True) as reader:
+        begin, end = reader._bounds()
+        reader._seek(max(begin, end - count))
+        yield from reader.up_to(end)
 
 
 def first_messages(kafka: Kafka, topic: str, *, seconds: float = 5.0) -> Generator[Message, None, None]:

@@ -86,6 +86,8 @@ class TopicWriter:
             pass
         if not self.in_flight:
             self._heard = time.monotonic()
+        if value is None and key is None:
+            key = b""  # the library takes no record without both
         with errors(self.kafka, self.topic):
             future = self._client.send(self.topic, value, key=key, headers=pairs, timestamp_ms=timestamp_ms,
                                        partition=partition)

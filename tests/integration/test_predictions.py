@@ -13,13 +13,13 @@ import torch
 from attached import experiment_of, learn, messages, records_of, send
 
 from streamil.attachment.outbox import Outbox
-from streamil.attachment.position import Origin
 from streamil.attachment.prediction_rows import PredictionRows
 from streamil.errors import TopicMismatch
 from streamil.experiment import Experiment, Kafka
 from streamil.experiment.race import PredictionsTopic
 from streamil.kafka import TopicReader, describe_topic, ensure_topic
 from streamil.log import nobody
+from streamil.origin import Origin
 from streamil.predictions import Predictions
 from streamil.race import Race
 from streamil.samples import Batch, Records
