@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from streamil.kafka.reader import Message, TopicReader, first_messages, last_message, newest_messages
 from streamil.kafka.topics import Topic, describe_topic, ensure_topic, require_unchanged
-from streamil.kafka.writer import TopicWriter
+from streamil.kafka.writer import TopicWriter, record_bytes
 
 __all__ = [
     "Message", "Topic", "TopicReader", "TopicWriter", "describe_topic", "ensure_topic", "first_messages",
-    "last_message", "newest_messages", "require_unchanged",
+    "last_message", "newest_messages", "record_bytes", "require_unchanged",
 ]

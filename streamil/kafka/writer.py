@@ -28,6 +28,12 @@ MAX_REQUEST_BYTES = 2**30
 """More than any topic takes, so that the topic's own limit decides."""
 
 
+def record_bytes(value: bytes | None, headers: Mapping[str, bytes], key: bytes | None) -> int:
+    """Return how many bytes a record takes at most, in a batch of its own."""
+    return FRAME_BYTES + len(value or b"") + len(key or b"") + sum(
+        len(name) + len(said) + 10 for name, said in headers.items())
+
+
 class TopicWriter:
     """Writes records in order and stops at the first one that fails, so that the log has no gap; for one thread.
 
@@ -79,7 +85,7 @@ class TopicWriter:
              key: bytes | None = None, *, partition: int = 0, name: str = "a record") -> None:
         """Hand a record over, called `name` in an error; blocks while too much is in flight."""
         pairs = list((headers or {}).items())
-        size = FRAME_BYTES + len(value or b"") + len(key or b"") + sum(len(one) + len(two) + 10 for one, two in pairs)
+        size = record_bytes(value, headers or {}, key)
         if size > self._found.max_message_bytes:
             raise self._too_large(f"{name} take {size}")
         while not self.wait_for_room(1.0):

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from streamil.errors import SnapshotError
+from streamil.printable import printable
 from streamil.snapshot.folder import read_snapshot
 
 _SHOWN = (dict, list, bytes, np.ndarray, Tensor)
@@ -79,17 +80,6 @@ def entries(state: Any, name: str = "") -> Iterator[Entry]:
         yield Entry(name, str(len(state)), "bytes", len(state))
     else:
         yield Entry(name, str(len(state)) if isinstance(state, dict | list) else "", type(state).__name__, 0)
-
-
-def printable(text: str) -> str:
-    r"""Return the text with everything that moves a terminal, or has no form in UTF-8, escaped.
-
-    Examples
-    --------
-    >>> printable("größe" + chr(27) + chr(0xD800))
-    'größe\\x1b\\ud800'
-    """
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def _shape(shape: Iterable[int]) -> str:
