@@ -39,9 +39,16 @@ def export(letters: Iterable[DeadLetter], path: Path, *, force: bool = False) ->
     where = f"--out {path}"
     if path.exists() and not force:
         raise ExperimentError("the file exists: name another one, or overwrite it with --force", where)
-    temporary, count = path.with_name(f".{path.name}.{os.getpid()}"), 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        return _replace(path, letters)
+    except OSError as error:
+        raise ExperimentError(f"cannot be written: {error.strerror or error}", where) from None
+
+
+def _replace(path: Path, letters: Iterable[DeadLetter]) -> int:
+    temporary, count = path.with_name(f".{path.name}.{os.getpid()}"), 0
+    try:
         with temporary.open("wb") as file:
             for letter in letters:
                 file.write(line(letter) + b"\n")
@@ -49,8 +56,6 @@ def export(letters: Iterable[DeadLetter], path: Path, *, force: bool = False) ->
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
-        raise ExperimentError(f"cannot be written: {error.strerror or error}", where) from None
     finally:
         temporary.unlink(missing_ok=True)
     return count
