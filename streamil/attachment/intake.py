@@ -215,6 +215,7 @@ class Intake:
         if ordinal is None:
             taken.repeats, taken.records = max(1, len(taken.records)), NOTHING
             self._rejects.refuse(taken.message, taken.origin)
+            taken.origin = None  # it is done with nothing of ours, which may have its offset and place
         elif taken.origin.place != WHOLE and len(taken.records):
             taken.start = ordinal - int(taken.records.places[0])
         else:
