@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from streamil.errors import BrokerUnavailable
+from streamil.errors import BrokerUnavailable, TopicMissing
 from streamil.experiment import Kafka
 from streamil.kafka import TopicWriter, ensure_topic
 from streamil.log import Event, Tell
@@ -99,12 +99,20 @@ class Outbox:
             time.sleep(min(0.1, max(0.0, deadline - time.monotonic())))
         if self._writer is None:
             return not self._letters
-        while self._handed < len(self._letters) and self._writer.wait_for_room(0):
+        try:
+            return self._write(self._writer, deadline)
+        except TopicMissing:
+            raise TopicMissing(f"topic {self.topic!r} on {self.kafka.bootstrap_servers} was deleted while it was "
+                               "written: start again, and it is made anew; what it did not get is written then"
+                               ) from None
+
+    def _write(self, writer: TopicWriter, deadline: float) -> bool:
+        while self._handed < len(self._letters) and writer.wait_for_room(0):
             value, headers, key, timestamp_ms, partition = self._letters[self._handed]
-            self._writer.send(value, headers, timestamp_ms, key, partition=partition)
+            writer.send(value, headers, timestamp_ms, key, partition=partition)
             self._handed += 1
-        done = self._writer.flush(max(0.0, deadline - time.monotonic()))
-        while self.written < self._writer.acknowledged:
+        done = writer.flush(max(0.0, deadline - time.monotonic()))
+        while self.written < writer.acknowledged:
             self._bytes -= self._letters.popleft().size
             self._handed -= 1
             self.written += 1

@@ -14,16 +14,19 @@ from attached import LIMIT_SECONDS, Sent, experiment_of, learn, messages, send
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 from kafka.serializer import Serializer
+from processes import until
 
-from streamil.attachment import Attachment, Options, outbox, rejects
+from streamil import load_experiment
+from streamil.attachment import Attachment, outbox, rejects
 from streamil.codec import decode, encode
 from streamil.dead_letters import DeadTopic, Wanted, replay
-from streamil.errors import BrokerError, TooManyRejects, TopicMismatch
+from streamil.errors import TooManyRejects, TopicMismatch, TopicMissing
 from streamil.experiment import Experiment, Kafka
-from streamil.kafka import describe_topic
+from streamil.kafka import describe_topic, writer
 from streamil.local_kafka import LocalKafka
 from streamil.race import Race
 from streamil.samples import Records
+from streamil.telemetry.metrics import RaceMetrics
 
 pytestmark = pytest.mark.kafka
 
@@ -105,7 +108,6 @@ def test_a_record_that_cannot_be_cut_is_kept_whole_with_its_row(kafka_settings: 
         experiment = an_experiment(kafka_settings, f"{topic}-{name}", tmp_path / name, stream={
             "source": {"kind": "topic", "label": "y", **source}, "classes": ["0", "1"]})
         file.write_text(experiment.model_dump_json(exclude_unset=True))
-        from streamil import load_experiment
         experiment = load_experiment(file)
         send(kafka_settings, experiment.topic, [(value, {})])
         assert caught_up(experiment)[0].samples == 2
@@ -197,6 +199,36 @@ def test_a_dead_topic_that_is_deleted_is_made_anew_by_the_next_start(kafka_setti
     send(kafka_settings, topic, [(b"worse", {}), *good(2)])
     learn(experiment, 3)
     assert [one.value for one in dead(experiment)] == [b"worse"]
+
+
+def test_a_dead_topic_that_is_deleted_while_it_is_written_ends_it_and_loses_no_letter_of_then(
+        kafka_settings: Kafka, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "QUIET_SECONDS", 1.0)
+    experiment = an_experiment(kafka_settings, topic, tmp_path, snapshots={"every_samples": 2})
+    send(kafka_settings, topic, [*good(0), (b"bad", {}), *good(1)])
+
+    def delete(attachment: Attachment) -> None:
+        if attachment._race.samples == 2:
+            while not attachment._outboxes["dead_letters"].pump(1):
+                pass
+            client = KafkaAdminClient(bootstrap_servers=kafka_settings.bootstrap_servers)
+            client.delete_topics([f"{topic}.dead"])
+            client.close()
+            until(lambda: absent(kafka_settings, f"{topic}.dead"))
+            send(kafka_settings, topic, [(b"worse", {}), *good(2)])
+
+    with pytest.raises(TopicMissing, match=rf"^topic '{topic}.dead' [^\n]*was deleted while it was written: start again[^\n]*$"):
+        learn(experiment, 30, each=delete)
+    assert learn(experiment, 3)["samples"] == 3
+    assert [one.value for one in dead(experiment)][-1] == b"worse"
+
+
+def absent(kafka: Kafka, topic: str) -> bool:
+    try:
+        describe_topic(kafka, topic)
+    except TopicMissing:
+        return True
+    return False
 
 
 def test_learning_waits_for_a_broker_that_is_away_while_letters_wait(
@@ -313,7 +345,6 @@ def test_what_is_past_what_is_remembered_is_refused_and_counted(
     caught_up(experiment)
     back = [(b'{"x": [5], "y": 0}', origin_of(experiment, offset)) for offset in range(1, 6)]
     send(kafka_settings, topic, back)
-    from streamil.telemetry.metrics import RaceMetrics
     metrics = RaceMetrics()
     race, told = caught_up(experiment, metrics=metrics)
     assert race.samples == 5 and metrics.repeats == 2
@@ -336,7 +367,6 @@ def test_late_labels_are_put_back_like_samples(kafka_settings: Kafka, topic: str
 def test_without_dead_letters_rejects_are_counted_and_no_topic_is_made(kafka_settings: Kafka, topic: str, tmp_path: Path) -> None:
     experiment = an_experiment(kafka_settings, topic, tmp_path, service={"dead_letters": False})
     send(kafka_settings, topic, [*good(0), (b"bad", {}), *good(1)])
-    race, _ = caught_up(experiment, options=Options())
+    race, _ = caught_up(experiment)
     assert race.rejected["not-json"] == 1
-    with pytest.raises(BrokerError, match="does not exist"):
-        describe_topic(kafka_settings, f"{topic}.dead")
+    assert absent(kafka_settings, f"{topic}.dead")
