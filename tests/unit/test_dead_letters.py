@@ -11,9 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pages import ROOT, table
+
+from streamil.attachment import rejects
+from streamil.codec import REASONS
 from streamil.dead_letters import DeadLetter, Summary, corrected, export
-from streamil.dead_letters.export import line
+from streamil.dead_letters.export import FIELDS, line
+from streamil.dead_letters.replay import LOOK_BACK
+from streamil.dead_letters.topic import INDEXED
 from streamil.errors import ExperimentError, SourceError
+from streamil.experiment.race import Service
 from streamil.kafka import Message
 from streamil.origin import Origin
 
@@ -118,3 +125,16 @@ def test_a_summary_keeps_no_more_rows_than_it_shows() -> None:
         "gzip": {"count": 80, "first": "2023-11-14T22:13:21.000Z", "last": "2023-11-14T22:14:59.000Z"},
         "null": {"count": 20, "first": "2023-11-14T22:13:20.000Z", "last": "2023-11-14T22:14:55.000Z"}}
     assert next(iter(Summary.of(letters, 0).lines())).split() == ["reason", "letters", "first", "last"]
+
+
+def test_the_page_says_what_the_code_does() -> None:
+    page = ROOT / "docs" / "dead-letters.md"
+    named = [name for row in table(page, "## What helps\n") for name in row[0].replace("`", "").split(", ")]
+    assert sorted(named) == sorted(REASONS)
+    headers = [name for row in table(page, "and these are added:\n") for name in row[0].replace("`", "").split(", ")]
+    assert sorted(headers) == sorted([*rejects.OWN, rejects.SHORTENED])
+    assert [row[1] for row in table(page, "## Limits\n")] == [f"{limit:,}" for limit in (
+        rejects.REMEMBERED, rejects.MORE_BYTES, rejects.COPIES, INDEXED, Service().max_consecutive_rejects or 0)]
+    text = page.read_text()
+    assert f"last {LOOK_BACK:,} records" in text and f"the first {rejects.DETAIL} letters" in text
+    assert all(f"`{name}`" in text for name in FIELDS)
