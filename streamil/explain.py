@@ -16,6 +16,7 @@ from streamil.learners import learner_class
 from streamil.learners.hyperparameters import read_members
 from streamil.learners.population import count_parameters
 from streamil.look import LOOK_AHEAD, look_at_topic, see
+from streamil.race import Race
 from streamil.report.lines import inputs_line, shortened
 from streamil.samples import Records, Rejected
 from streamil.streams import open_stream
@@ -40,6 +41,7 @@ def explain(experiment: Experiment) -> Iterator[str]:
         yield from look.lines
         yield from _meaning(experiment, plans, look.featurizer, look.samples)
         yield from (f"warning: {line}" for line in look.featurizer.doubts)
+        yield from _unsavable(experiment)
         return
     regimes = ", ".join(map(_regime, stream.regimes)) or "source order"
     limit = "all samples" if stream.limit is None else f"{stream.limit:,} samples"
@@ -51,6 +53,15 @@ def explain(experiment: Experiment) -> Iterator[str]:
     first = _look(experiment)
     yield from _meaning(experiment, plans, first.featurizer, first.seen)
     yield from (f"warning: {line}" for line in _warnings(experiment, first))
+    yield from _unsavable(experiment)
+
+
+def _unsavable(experiment: Experiment) -> Iterator[str]:
+    """Yield a warning for each arm that a consumer would refuse, since it cannot be saved."""
+    kept = experiment.service.snapshots
+    if kept is not None:
+        for line in Race(experiment, allow_pickle=kept.allow_pickle).unsavable():
+            yield f"warning: `streamil consume` refuses this file, `run` does not: {line}; or service.snapshots: null"
 
 
 def _meaning(experiment: Experiment, plans: list[ArmPlan], featurizer: Featurizer, seen: int) -> Iterator[str]:

@@ -31,10 +31,12 @@ from streamil.predictions import Predictions, Told
 from streamil.race_state import Changes
 from streamil.racing_arm import RacingArm, choose_device
 from streamil.samples import UNLABELLED, Batch, Records, Rejected
-from streamil.state_entries import count_by, entries, part, whole
+from streamil.state_entries import count_by, entries, part, texts, whole
 
 PIECE = 64
 """Samples learned between two looks at the clock, the signals and the lock: few enough for a quick end."""
+REPLANS_KEPT = 100
+"""Changes of plan that are remembered."""
 
 
 class Race:
@@ -76,6 +78,7 @@ class Race:
         self.rejected = dict.fromkeys(REASONS, 0)
         self.segment = 0
         self.learned_hash = bytes(32)
+        self.replanned: list[str] = []
         self._lock = lock or nullcontext()
         self.told = told
         self._timed = timed or (lambda arm, updates: nullcontext())
@@ -250,7 +253,8 @@ class Race:
             "configuration": self.configuration(),
             "plan": self.plan(),
             "counts": {"samples": self.samples, "unlabelled": self.unlabelled, "segment": self.segment,
-                       "rejected": dict(self.rejected), "learned_hash": self.learned_hash},
+                       "rejected": dict(self.rejected), "learned_hash": self.learned_hash,
+                       "replanned": list(self.replanned)},
             "featurizer": self.featurizer.state_dict(),
             "late": self.late.state_dict(),
             "backlog": self._backlog.state_dict(),
@@ -280,6 +284,8 @@ class Race:
         fresh = Race(self.experiment, lock=self._lock, timed=self._timed, told=self.told,
                      allow_pickle=self._allow_pickle)
         fresh._restore(state)
+        new = [f"sample {fresh.samples}: {what}" for what in found.plan]
+        fresh.replanned = list(dict.fromkeys(fresh.replanned + new))[:REPLANS_KEPT]
         with self._lock:
             vars(self).update(vars(fresh))
         return found
@@ -288,12 +294,13 @@ class Race:
         """Take over a state into a race that has taken in nothing."""
         with part("counts"):
             counts = state["counts"]
-            entries(counts, ("samples", "unlabelled", "segment", "rejected", "learned_hash"))
+            entries(counts, ("samples", "unlabelled", "segment", "rejected", "learned_hash", "replanned"))
             self.samples, self.unlabelled = whole(counts, "samples"), whole(counts, "unlabelled")
             self.segment, self.learned_hash = int(counts["segment"]), counts["learned_hash"]
             if not isinstance(self.learned_hash, bytes) or len(self.learned_hash) != len(bytes(32)):
                 raise ValueError("learned_hash: 32 bytes are allowed")
             self.rejected = count_by(counts["rejected"], REASONS)
+            self.replanned = texts(counts, "replanned")
         with part("featurizer"):
             self.featurizer.load_state_dict(state["featurizer"])
         inputs, members = self.featurizer.inputs, {name: len(arm.plan.members) for name, arm in self.arms.items()}

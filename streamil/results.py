@@ -20,12 +20,15 @@ from streamil.racing_arm import RacingArm
 def summary(race: Race) -> dict[str, Any]:
     """Return the result of a race so far: plain values, strict JSON, no clock time.
 
-    `samples` on top counts what was taken in; a member's counts what it has predicted and scored.
+    `samples` on top counts what was taken in; a member's counts what it has predicted and scored. `replanned` is there
+    where the race went on under another plan: from there on its numbers need not repeat.
     """
+    replanned = {"replanned": list(race.replanned)} if race.replanned else {}
     return {
         "experiment": race.experiment.name,
         "samples": race.samples,
         "learned_hash": race.learned_hash.hex(),
+        **replanned,
         "arms": {name: {"members": _members(arm)} for name, arm in race.arms.items()},
         "comparisons": [
             {"challenger": challenger, "baseline": baseline, **strict(comparison.summary())}
@@ -75,7 +78,7 @@ def standings(race: Race) -> list[dict[str, Any]]:
         ranked = {"best": int(order[0]), "median": int(order[len(order) // 2]), "worst": int(order[-1])}
         rows.append(strict({
             "arm": name, "algorithm": arm.plan.algorithm, "family": arm.plan.family, "batch_size": arm.plan.batch_size,
-            "members": len(arm.plan.members), "samples": figures.samples,
+            "members": len(arm.plan.members), "samples": figures.samples, "since": arm.since,
             "diverged": int(arm.population.diverged.sum()) if arm.population else 0,
             **{rank: {"member": member, "accuracy": float(figures.cumulative[member]),
                       "windowed": float(figures.windowed[member]),

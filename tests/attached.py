@@ -41,7 +41,8 @@ def experiment_of(kafka: Kafka, topic: str, folder: Path, **more: Any) -> Experi
 def learn(experiment: Experiment, until: int | None = None, *, crash_at: int | None = None, options: Options = PLAIN,
           each: Callable[[Attachment], None] = lambda attachment: None) -> dict[str, Any]:
     """Learn from the topic until so many samples are taken in; crash once there are `crash_at`."""
-    race, stop = Race(experiment), threading.Event()
+    kept = experiment.service.snapshots
+    race, stop = Race(experiment, allow_pickle=kept is not None and kept.allow_pickle), threading.Event()
     limit = threading.Timer(LIMIT_SECONDS, stop.set)
     limit.start()
     try:

@@ -55,20 +55,20 @@ class Curve:
         require(scores.members == self.members, "scores", f"of {scores.members} members", f"of {self.members}")
         done = 0
         while done < len(y):
-            end = min(done + self.stride - scores.samples % self.stride, len(y))
-            scores.update(predicted[:, done:end], y[done:end], loss[:, done:end])
-            if scores.samples % self.stride == 0:
-                self._add(scores)
+            until_point, room = self.stride - scores.samples % self.stride, self.limit - len(self._samples)
+            end = min(done + until_point + (room - 1) * self.stride, len(y))  # the stride doubles there
+            places = np.arange(until_point, end - done + 1, self.stride)
+            part, labels = predicted[:, done:end], y[done:end]
+            windowed, cumulative = scores.accuracies_at(part == labels, places) if len(places) else ((), ())
+            self._samples += (scores.samples + places).tolist()
+            scores.update(part, labels, loss[:, done:end])
+            self._windowed += list(windowed)
+            self._cumulative += list(cumulative)
+            if len(self._samples) >= self.limit:
+                self.stride *= 2
+                for points in (self._samples, self._windowed, self._cumulative):
+                    del points[::2]  # point i stands at (i + 1) strides: the odd multiples go
             done = end
-
-    def _add(self, scores: Prequential) -> None:
-        self._samples.append(scores.samples)
-        self._windowed.append(scores.windowed)
-        self._cumulative.append(scores.cumulative)
-        if len(self._samples) >= self.limit:
-            self.stride *= 2
-            for points in (self._samples, self._windowed, self._cumulative):
-                del points[::2]  # point i stands at (i + 1) strides: the odd multiples go
 
     def points(
         self, scores: Prequential | None = None

@@ -95,6 +95,35 @@ class Prequential:
         self.correct += correct.sum(axis=1)
         self.samples += len(y)
 
+    def accuracies_at(
+        self, correct: NDArray[np.bool_], places: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return what `windowed` and `cumulative` will be [P, A] after so many (`places` [P]) of the next N samples.
+
+        Parameters
+        ----------
+        correct
+            Whether each of them is predicted right [A, N].
+        places
+            Numbers of samples, from 1 to N.
+
+        Examples
+        --------
+        >>> windowed, cumulative = Prequential(members=1, window=2).accuracies_at(
+        ...     np.array([[True, False, False]]), np.array([1, 3]))
+        >>> windowed[:, 0].tolist(), cumulative[:, 0].round(3).tolist()
+        ([1.0, 0.0], [1.0, 0.333])
+        """
+        known = min(self.samples, self.window)
+        recent = self._recent[np.arange(self.samples - known, self.samples) % self.window]
+        hits = np.zeros((known + correct.shape[1] + 1, self.members), np.int64)
+        np.cumsum(np.concatenate((recent, correct.T)), axis=0, out=hits[1:])
+        end = known + places
+        in_window = hits[end] - hits[np.maximum(end - self.window, 0)]
+        cumulative = self.correct + hits[end] - hits[known]
+        return (_ratio(in_window, np.minimum(self.samples + places, self.window)[:, None]),
+                _ratio(cumulative, (self.samples + places)[:, None]))
+
     def _fade(self, correct: NDArray[np.bool_]) -> None:
         """Follow S <- a S + correct and N <- a N + 1 as sums of correct a^-i, over aligned runs of samples."""
         done, end = 0, correct.shape[1]

@@ -148,7 +148,7 @@ class RiverPopulation(ForeignPopulation):
         if not self.allow_pickle:
             raise LearnerError(
                 f"allow_pickle: the state of {self.algorithm} has no form but pickle, which is neither written nor "
-                "read unless allow_pickle=True says so")
+                "read unless allow_pickle=True says so (in a file: service.snapshots.allow_pickle: true)")
 
     def to_module(self, member: int) -> torch.nn.Module:
         """Not there: raises LearnerError."""

@@ -172,12 +172,15 @@ def _race(race: Race, before: Scored) -> Iterator[Metric]:
                                   labels=_MEMBER),
         "diverged": GaugeMetricFamily("streamil_diverged_members", "Members frozen because an update was not finite.",
                                       labels=["experiment", "arm"]),
+        "since": GaugeMetricFamily("streamil_arm_since_samples", "Labelled samples before the arm joined the race.",
+                                   labels=["experiment", "arm"]),
     }
     for name, arm in race.arms.items():
         for label, member in _members_shown(arm):
             _member(families, info, arm, [experiment, name, label], member, before)
         diverged = float(arm.population.diverged.sum()) if arm.population else 0.0
         families["diverged"].add_metric([experiment, name], diverged)
+        families["since"].add_metric([experiment, name], arm.since)
     yield info
     yield from families.values()
     yield from _comparisons(race)

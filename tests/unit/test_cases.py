@@ -195,3 +195,12 @@ def test_nothing_is_written_outside_the_folder_asked_for(written, command, tmp_p
     assert code == 0
     assert {file.name for file in tmp_path.iterdir()} == {"exp.yaml", "here"}
     assert {file.name for file in (tmp_path / "here").iterdir()} == {"out"}
+
+
+def test_check_warns_of_arms_that_a_consumer_could_not_save(written, command):
+    path = written("base.csv")
+    path.write_text(path.read_text() + "  nb: {algorithm: 'river:naive_bayes.GaussianNB'}\n")
+    code, out, err = command("check", path)
+    assert (code, err) == (0, "") and "warning: `streamil consume` refuses this file, `run` does not: arms.nb: " in out
+    path.write_text(path.read_text() + "service: {snapshots: {allow_pickle: true}}\n")
+    assert "refuses this file" not in command("check", path)[1]

@@ -354,6 +354,12 @@ def test_another_plan_needs_replan_and_is_told():
         race().load_state_dict(state)
     other = race()
     assert len(other.load_state_dict(state, replan=True).plan) == 2
+    assert [line.partition(" was ")[0] for line in summary(other)["replanned"]] == [
+        "sample 30: versions.torch", "sample 30: threads"]
+    later = race()
+    later.load_state_dict(plain(other.state_dict()))
+    assert later.replanned == other.replanned and "replanned" not in summary(one)
+    other.replanned = []
     require_equal(one, other)
 
 
