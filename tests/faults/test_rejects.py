@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +154,21 @@ def test_a_record_that_no_letter_can_hold_is_shortened_and_marked(kafka_settings
     assert large.value == b"bad" and large.headers["streamil-shortened"] == b"3" and len(large.headers) < 12
     assert null.value is None and not null.key and null.headers["streamil-reason"] == b"null"
     assert put_back(experiment) == {"back": 1, "shortened": 1}
+
+
+def test_a_header_without_a_value_is_an_empty_one(kafka_settings: Kafka, topic: str, tmp_path: Path) -> None:
+    if shutil.which("kcat") is None:  # kafka-python sends no such header
+        if os.environ.get("STREAMIL_REQUIRE_KCAT") == "1":
+            pytest.fail("kcat is not installed")
+        pytest.skip("kcat is not installed")
+    experiment = an_experiment(kafka_settings, topic, tmp_path)
+    send(kafka_settings, topic, good(0))
+    subprocess.run(["kcat", "-P", "-b", kafka_settings.bootstrap_servers, "-t", topic, "-p", "0", "-H", "nothing"],
+                   input=b"bad", check=True, timeout=20)
+    send(kafka_settings, topic, good(1))
+    assert learn(experiment, 2)["samples"] == 2
+    (one,) = dead(experiment)
+    assert one.headers["nothing"] == b"" and one.value == b"bad"
 
 
 def test_a_letter_has_the_time_of_its_record_in_a_header(kafka_settings: Kafka, topic: str, tmp_path: Path) -> None:
