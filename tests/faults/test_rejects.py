@@ -188,7 +188,7 @@ def test_what_is_counted_in_a_row_are_rejects_without_a_good_sample_between(kafk
     experiment = an_experiment(kafka_settings, topic, tmp_path, stream={"classes": ["0", "1"]}, service={"max_consecutive_rejects": 3})
     by_turns = [{"x": [1], "y": 0}, {"x": ["bad"], "y": 0}, {"x": [1], "y": 1}, {"x": [1], "y": 7}] * 10
     send(kafka_settings, topic, [(json.dumps(by_turns).encode(), {}), *good(0), *[(b"bad", {})] * 3, *good(1, 2)])
-    assert learn(experiment, 23)["samples"] == 23
+    assert caught_up(experiment)[0].samples == 23
     send(kafka_settings, topic, [(json.dumps([{"x": [1], "y": 0}] + [{"x": [1], "y": 7}] * 4).encode(), {})])
     with pytest.raises(TooManyRejects, match="4 rejects in a row"):
         learn(experiment, 30)

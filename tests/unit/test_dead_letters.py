@@ -98,7 +98,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         yield letter()
         raise SourceError("the broker is away")
 
-    with pytest.raises(ExperimentError, match="the file exists: .*--force"):
+    with pytest.raises(ExperimentError, match=r"the file exists: .*--force"):
         export([], path)
     with pytest.raises(SourceError):
         export(breaks(), path, force=True)
