@@ -14,7 +14,7 @@ from streamil.log import Tell, nobody
 from streamil.origin import Origin
 
 INDEXED = 500_000
-"""Samples of which repeats are known, in about 100 MB; letters of further samples are taken as they come."""
+"""Samples of which repeats are known, in about 130 MB; letters of further samples are taken as they come."""
 TELL_SECONDS = 5.0
 
 
