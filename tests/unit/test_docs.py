@@ -187,3 +187,13 @@ def test_no_command_of_the_pages_is_unknown():
         for block in blocks(page):
             for word in re.findall(r"^(?:\S*/)?streamil ([a-z-]+)", block.text, re.MULTILINE):
                 assert word in known, f"{block}: streamil {word}"
+
+
+def test_every_test_that_the_guarantees_name_exists():
+    faults = ROOT / "tests" / "faults"
+    named = re.findall(r"`([\w./]+\.py)::(\w+)`", (ROOT / "docs" / "guarantees.md").read_text())
+    assert len(named) > 25
+    for file, test in named:
+        assert f"def {test}(" in (faults / file).read_text(), (file, test)
+    scenarios = set(re.findall(r"^def (\w+)\(kafka: Kafka, topic: str, folder: Path\)", (faults / "scenarios.py").read_text(), re.M))
+    assert scenarios == {test for file, test in named if file == "scenarios.py"}, "each scenario is promised to somebody"
