@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from streamil.direct import run
     from streamil.experiment import load_experiment
+    from streamil.one_learner import Learner, attach
 
-__all__ = ["load_experiment", "run"]
+__all__ = ["Learner", "attach", "load_experiment", "run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from streamil.direct import run
 
         return run
+    if name in ("Learner", "attach"):
+        from streamil import one_learner
+
+        return getattr(one_learner, name)
     raise AttributeError(f"module 'streamil' has no attribute {name!r}")

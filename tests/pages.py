@@ -17,7 +17,7 @@ _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# ([\w.-]+\.(?:py|yaml))\n")
 PARTS = ("Equation", "Defaults, and why", "Source")
 """Headings that the page of each algorithm of ours has."""
-_BROKER = ("from kafka import", "streamil_producer", "streamil_consumer")
+_BROKER = ("from kafka import", "streamil_producer", "streamil_consumer", "streamil.attach")
 
 
 @dataclass(frozen=True)

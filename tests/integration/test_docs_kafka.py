@@ -62,4 +62,5 @@ def test_the_two_processes_are_used_from_python_as_their_pages_say(
 
 def test_every_block_that_needs_a_broker_is_run_here_or_with_its_page() -> None:
     pages = {str(block.page.relative_to(ROOT)) for block in blocks_of_all("python") if block.needs_broker}
-    assert pages == {"docs/wire-format.md", "docs/custom-streams.md", "producers/README.md", "consumers/README.md"}
+    assert pages == {"docs/wire-format.md", "docs/custom-streams.md", "producers/README.md", "consumers/README.md",
+                     "docs/one-learner.md"}
