@@ -9,7 +9,8 @@ StreamilError
 ├── EvaluationError        a wrong argument to a metric or a test (also a ValueError)
 ├── StateError             a saved race that is damaged, of another experiment, or of another plan
 ├── BrokerError            what Kafka would not do
-│   ├── BrokerUnavailable  nobody answers at the address, or the broker refuses us
+│   ├── BrokerUnavailable  nobody answers at the address
+│   ├── BrokerRefused      somebody answers, but no connection comes about: login, certificate, permission
 │   ├── TopicMissing       the topic does not exist
 │   ├── TopicMismatch      the topic exists, but does not fit: partitions, compaction, record size, name
 │   ├── StreamMismatch     records of another stream, or a gap in their ordinals
@@ -94,7 +95,11 @@ class BrokerError(StreamilError):
 
 
 class BrokerUnavailable(BrokerError):
-    """Nobody answers at the address, or the broker refuses us."""
+    """Nobody answers at the address."""
+
+
+class BrokerRefused(BrokerError):
+    """Somebody answers, but no connection comes about: login, certificate, protocol, permission."""
 
 
 class TopicMissing(BrokerError):

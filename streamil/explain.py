@@ -41,7 +41,7 @@ def explain(experiment: Experiment) -> Iterator[str]:
         yield from look.lines
         yield from _meaning(experiment, plans, look.featurizer, look.samples)
         yield from (f"warning: {line}" for line in look.featurizer.doubts)
-        yield from _unsavable(experiment)
+        yield from _before_consuming(experiment)
         return
     regimes = ", ".join(map(_regime, stream.regimes)) or "source order"
     limit = "all samples" if stream.limit is None else f"{stream.limit:,} samples"
@@ -53,11 +53,15 @@ def explain(experiment: Experiment) -> Iterator[str]:
     first = _look(experiment)
     yield from _meaning(experiment, plans, first.featurizer, first.seen)
     yield from (f"warning: {line}" for line in _warnings(experiment, first))
-    yield from _unsavable(experiment)
+    yield from _before_consuming(experiment)
 
 
-def _unsavable(experiment: Experiment) -> Iterator[str]:
-    """Yield a warning for each arm that a consumer would refuse, since it cannot be saved."""
+def _before_consuming(experiment: Experiment) -> Iterator[str]:
+    """Yield a warning for each arm that a consumer would refuse, since it cannot be saved, and for an open password."""
+    login = experiment.kafka.login
+    if login is not None and login.mechanism == "PLAIN" and experiment.kafka.tls is None:
+        yield ("warning: kafka.login: PLAIN without kafka.tls shows the password to whoever listens on the way: set "
+               "kafka.tls, or another mechanism")
     kept = experiment.service.snapshots
     if kept is not None:
         for line in Race(experiment, allow_pickle=kept.allow_pickle).unsavable():

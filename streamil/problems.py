@@ -24,6 +24,8 @@ def problems(error: ValidationError, model: type[BaseModel], data: Any, lines: L
         if entry["type"] == "extra_forbidden":
             known = _known_keys(model, entry["loc"][:-1])
             message = f"unknown key{nearest(str(location[-1]), known)}; allowed: {', '.join(known)}"
+        elif entry["type"] in ("model_type", "model_attributes_type"):
+            message = f"keys are wanted here: {', '.join(_known_keys(model, entry['loc']))}"
         elif entry["type"] == "union_tag_invalid":
             allowed = context["expected_tags"].replace("'", "")
             key, message = f"{key}.kind", (
@@ -31,7 +33,7 @@ def problems(error: ValidationError, model: type[BaseModel], data: Any, lines: L
         else:
             message = str(context.get("message") or entry["msg"]).removeprefix("Value error, ")
             message = message[:1].lower() + message[1:]
-            if entry["type"] != "missing" and "place" not in context:
+            if entry["type"] not in ("missing", "secret") and "place" not in context:
                 message += f"; found {_short(entry['input'])}"
         line = lines and next((lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), None)
         told.setdefault(key, f"{f'line {line}: ' if line else ''}{key}: {message}")

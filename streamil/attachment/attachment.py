@@ -84,6 +84,7 @@ class Attachment:
         self._race, self._options, self._until, self._tell = race, options, until, tell
         self._stop = stop or threading.Event()
         self.broker_away = self.resumed = self._opened = False
+        self._refused = ""
         self._asked = 0.0
         # Both of them always: what an earlier process could not write is written, whatever the file says now.
         dead = Outbox(kafka, f"{experiment.topic}.dead", tell)
@@ -203,11 +204,17 @@ class Attachment:
         for tap in self._taps.values():
             answers &= tap.look()
         self._asked = time.monotonic()
-        if answers == self.broker_away:
-            self.broker_away = not answers
+        refused = next((tap.reader.refused for tap in self._taps.values() if tap.reader.refused), "")
+        if (not answers, refused) != (self.broker_away, self._refused):
+            self.broker_away, self._refused = not answers, refused
             servers = self._race.experiment.kafka.bootstrap_servers
-            self._tell(Event(f"the broker at {servers} does not answer: learning waits for it", level="warning")
-                       if self.broker_away else Event(f"the broker at {servers} answers again"))
+            if answers:
+                self._tell(Event(f"the broker at {servers} answers again"))
+            elif refused:
+                self._tell(Event(f"the broker at {servers} is there, but {refused}; learning waits, and a start anew "
+                                 "reads the files with passwords and certificates again", level="error"))
+            else:
+                self._tell(Event(f"the broker at {servers} does not answer: learning waits for it", level="warning"))
         if self._keeper is None:
             self._commit_offsets()
         else:

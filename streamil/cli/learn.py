@@ -27,7 +27,10 @@ from streamil.errors import BrokerUnavailable, ExperimentError, TopicMissing
 def learn(
     topic: Annotated[str, typer.Option(metavar="T", help="an existing topic")],
     label: Annotated[str, typer.Option(metavar="FIELD", help="path of the label, for example payload.after.is_fraud")],
-    bootstrap_servers: Annotated[str, typer.Option(metavar="HOST:PORT", help="the broker")] = "127.0.0.1:9092",
+    bootstrap_servers: Annotated[str | None, typer.Option(
+        metavar="HOST:PORT", help="the broker; default: 127.0.0.1:9092")] = None,
+    kafka_file: Annotated[Path | None, typer.Option(
+        "--kafka", metavar="FILE", help="YAML with the keys that stand under `kafka` in an experiment file")] = None,
     features: Annotated[str | None, typer.Option(
         metavar="A,B", help="paths of the features; default: all but what looks like an id or a time")] = None,
     x: Annotated[str | None, typer.Option(metavar="FIELD", help="path of a list of numbers as inputs")] = None,
@@ -54,9 +57,11 @@ def learn(
     accept_rejects: AcceptRejects = False,
 ) -> None:
     """Learn from an existing topic with one learner, without an experiment file, until --until or Ctrl-C."""
-    from streamil.experiment import Kafka
+    from streamil.experiment import Kafka, load_kafka
 
-    kafka = Kafka(bootstrap_servers=bootstrap_servers)
+    kafka = load_kafka(kafka_file) if kafka_file else Kafka()
+    if bootstrap_servers is not None:
+        kafka = kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})
     _require_topic(kafka, topic, wait)
     from streamil_consumer import Options, consume
 

@@ -1,8 +1,8 @@
 """The experiment file: frozen models of what a person writes in YAML, and errors that name the key.
 
-`load_experiment` reads a file; `Experiment` is what the rest of the house takes. Hyperparameters of an arm are kept
-as written here and checked by the learner they belong to (`streamil.race.plan_arms`), so that a producer need not
-import torch.
+`load_experiment` reads a file, `load_kafka` one of the broker alone; `Experiment` is what the rest of the house takes.
+Hyperparameters of an arm are kept as written here and checked by the learner they belong to
+(`streamil.race.plan_arms`), so that a producer need not import torch.
 """
 
 from __future__ import annotations
@@ -12,23 +12,26 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from streamil.errors import ExperimentError, SourceError, TopicMismatch
+from streamil.experiment.kafka import Kafka
 from streamil.experiment.model import Model
-from streamil.experiment.race import Arm, ComparisonOf, Evaluation, Kafka, Network, Service, Verdict
+from streamil.experiment.race import Arm, ComparisonOf, Evaluation, Network, Service, Verdict
 from streamil.experiment.sources import TableSource, TopicSource
 from streamil.experiment.stream import Stream
 from streamil.experiment_file import Lines, nearest, read_yaml
 from streamil.problems import problems
 
-__all__ = ["Arm", "ComparisonOf", "Experiment", "Kafka", "Stream", "batch_sizes", "load_experiment"]
+__all__ = ["Arm", "ComparisonOf", "Experiment", "Kafka", "Stream", "batch_sizes", "load_experiment",
+           "load_kafka"]
 
 TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]+")
 TOPIC_LENGTH = 249
+M = TypeVar("M", bound=Model)
 
 
 class Experiment(Model):
@@ -145,10 +148,19 @@ def load_experiment(path: str | Path) -> Experiment:
         When the file cannot be read or is no valid experiment: one line per problem, with the line it stands in.
     """
     path = Path(path)
-    data, lines = read_yaml(path)
-    try:
-        experiment = Experiment.model_validate(data)
-    except ValidationError as error:
-        raise ExperimentError(problems(error, Experiment, data, lines), str(path)) from None
+    experiment, lines = _read(path, Experiment)
     experiment._path, experiment._lines = path, lines
     return experiment
+
+
+def load_kafka(path: str | Path) -> Kafka:
+    """Read a file of what stands under `kafka` in an experiment file; raise as `load_experiment`."""
+    return _read(Path(path), Kafka)[0]
+
+
+def _read(path: Path, model: type[M]) -> tuple[M, Lines]:
+    data, lines = read_yaml(path)
+    try:
+        return model.model_validate(data, context={"folder": path.absolute().parent}), lines
+    except ValidationError as error:
+        raise ExperimentError(problems(error, model, data, lines), str(path)) from None

@@ -59,13 +59,6 @@ class Evaluation(Model):
     fading: float = Field(0.999, ge=0.5, lt=1, description="weight of the past in the fading accuracy, per sample")
 
 
-class Kafka(Model):
-    """Where the broker is."""
-
-    bootstrap_servers: str = "127.0.0.1:9092"
-    start: Literal["earliest", "latest"] = Field("earliest", description="where a consumer without a position starts")
-
-
 class Snapshots(Model):
     """Where the consumer keeps its state and position, to go on from after any end."""
 

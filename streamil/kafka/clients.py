@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.errors import AuthorizationError, KafkaError, KafkaTimeoutError
+from kafka.errors import AuthorizationError, KafkaError, KafkaTimeoutError, SaslAuthenticationFailedError
 
-from streamil.errors import BrokerError, BrokerUnavailable, TopicMissing
+from streamil.errors import BrokerError, BrokerRefused, BrokerUnavailable, TopicMissing
 from streamil.experiment import Kafka
+from streamil.kafka.access import REFUSED_LOGIN, Refusal, access, refusal
 
 BOOTSTRAP_MS = 5_000
 """How long a client looks for a broker before it gives up; the library's own 30 s are too long to stare at."""
@@ -21,15 +22,12 @@ RECONNECT_MS = 1_000
 """The longest pause between two tries to reconnect; the library's own 30 s would pass after the broker is back."""
 
 REASONS = {
-    "SaslAuthenticationFailed": "the broker refuses the user or the password",
-    "UnsupportedSaslMechanism": "the broker does not know this way to log in",
-    "CERTIFICATE_VERIFY_FAILED": "the broker's certificate is not trusted",
-    "WRONG_VERSION_NUMBER": "the broker does not speak TLS there",
-    "No such file": "a file of certificates does not exist",
     "DNS Resolution failure": "the name cannot be resolved",
     "ECONNREFUSED": "the connection was refused",
+    "UNEXPECTED_EOF": "it closes the connection, perhaps as it speaks no TLS on this port",
+    "socket disconnected": "it closes the connection",
 }
-"""What the library says while it connects, and what that means."""
+"""What the library says while it connects to nobody, and what that means."""
 
 logger = logging.getLogger("streamil.kafka")
 
@@ -52,8 +50,12 @@ class Listener(logging.Handler):
             logger.handle(record)
 
     def reason(self) -> str:
-        """Return why connecting failed, as far as the library said so."""
+        """Return why nobody answers, as far as the library said so."""
         return next((reason for line in reversed(self.said) for sign, reason in REASONS.items() if sign in line), "")
+
+    def refused(self) -> Refusal | None:
+        """Return why somebody who answers does not let us in; None: nobody said so."""
+        return refusal(tuple(self.said))
 
 
 listener = Listener()
@@ -75,12 +77,12 @@ def producer(kafka: Kafka, **settings: Any) -> KafkaProducer:
 
 
 @contextlib.contextmanager
-def admin(kafka: Kafka, timeout_ms: int = BOOTSTRAP_MS) -> Iterator[KafkaAdminClient]:
-    """Lend an admin client for a few calls; what they raise comes out as ours."""
+def admin(kafka: Kafka, topic: str, timeout_ms: int = BOOTSTRAP_MS) -> Iterator[KafkaAdminClient]:
+    """Lend an admin client for a few calls about a topic; what they raise comes out as ours."""
     with connecting(kafka):
         client = KafkaAdminClient(**_common(kafka) | {"bootstrap_timeout_ms": timeout_ms})
     try:
-        with errors(kafka):
+        with errors(kafka, topic):
             yield client
     finally:
         client.close()
@@ -88,13 +90,18 @@ def admin(kafka: Kafka, timeout_ms: int = BOOTSTRAP_MS) -> Iterator[KafkaAdminCl
 
 @contextlib.contextmanager
 def connecting(kafka: Kafka) -> Iterator[None]:
-    """Turn a failure to connect into `BrokerUnavailable`, with the reason where the library's log tells it."""
+    """Turn a failure to connect into `BrokerRefused` or `BrokerUnavailable`, with the reason that the log tells."""
     listener.said.clear()
     try:
         yield
     except (KafkaError, OSError, ValueError) as error:
+        if refused := listener.refused():
+            raise BrokerRefused(f"the Kafka broker at {kafka.bootstrap_servers} is there, but "
+                                f"{refused.told(_who(kafka))}") from None
         other = {KafkaTimeoutError: "it stays silent", ValueError: "host:port is wanted"}.get(type(error), str(error))
         reason = listener.reason() or other
+        if reason == REASONS["socket disconnected"] and kafka.login is None:
+            reason += ", perhaps for want of a login: see kafka.login"
         raise BrokerUnavailable(f"no Kafka broker answers at {kafka.bootstrap_servers} ({reason}): start one there, "
                                 f"for example with `streamil broker`, or correct kafka.bootstrap_servers") from None
 
@@ -107,8 +114,10 @@ def errors(kafka: Kafka, topic: str | None = None) -> Iterator[None]:
     except KafkaError as error:
         what = f"{f'topic {topic!r} on ' if topic else ''}{kafka.bootstrap_servers}"
         text = " ".join(str(error).split())
+        if isinstance(error, SaslAuthenticationFailedError):
+            raise BrokerRefused(f"{what}: {REFUSED_LOGIN.told(_who(kafka))}") from None
         if isinstance(error, AuthorizationError):
-            raise BrokerUnavailable(f"{what}: the broker does not allow it: {text}") from None
+            raise BrokerRefused(f"{what}: the broker does not allow it{_who(kafka)}: {text}") from None
         if getattr(error, "errno", None) == 3 and topic:
             raise missing(kafka, topic) from None
         if error.retriable:
@@ -124,4 +133,9 @@ def missing(kafka: Kafka, topic: str) -> TopicMissing:
 
 def _common(kafka: Kafka) -> dict[str, Any]:
     return {"bootstrap_servers": [server.strip() for server in kafka.bootstrap_servers.split(",")],
-            "client_id": "streamil", "bootstrap_timeout_ms": BOOTSTRAP_MS, "reconnect_backoff_max_ms": RECONNECT_MS}
+            "client_id": "streamil", "bootstrap_timeout_ms": BOOTSTRAP_MS, "reconnect_backoff_max_ms": RECONNECT_MS,
+            **access(kafka)}
+
+
+def _who(kafka: Kafka) -> str:
+    return f" (user {kafka.login.username!r}, {kafka.login.mechanism})" if kafka.login else ""

@@ -15,19 +15,22 @@ from kafka.errors import (
     LogTruncationError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
+    SaslAuthenticationFailedError,
     UnsupportedCodecError,
 )
 from kafka.structs import OffsetAndMetadata
 
 from streamil.errors import BrokerError, BrokerUnavailable, PositionLost
 from streamil.experiment import Kafka
-from streamil.kafka.clients import consumer, errors
+from streamil.kafka.clients import consumer, errors, listener
 from streamil.kafka.topics import LOOK_MS, describe_topic, require_fit
 
 ASK_MS = 1_500
 """How long a question to the broker may take while it is away: the learner does not wait for figures."""
 
 CLOSE_MS = 1_000
+PAUSE_SECONDS = 0.1
+"""Between two tries where the library itself does not wait."""
 LOOK_RECORDS = 16
 ALL_RECORDS = 1000
 SILENT_SECONDS = 30.0
@@ -74,6 +77,8 @@ class TopicReader:
         Offsets that were deleted before they were read, and passed over.
     reachable
         Whether the broker answered when it was asked last.
+    refused
+        While it does not answer: why it does not let us in any more, and the way out; empty: it is away.
 
     Raises
     ------
@@ -89,7 +94,7 @@ class TopicReader:
         self.kafka, self.topic, self.group, self._on_trimmed = kafka, topic, group, on_trimmed
         self._partition = TopicPartition(topic, partition or 0)
         self._position = self.trimmed = 0
-        self.reachable = True
+        self.reachable, self.refused = True, ""
         self._client: Any = consumer(kafka, group_id=group)
         try:
             self._client.assign([self._partition])
@@ -116,7 +121,8 @@ class TopicReader:
             self._seek(self._passed_over(self._position, *self._bounds()))
             return []
         except KafkaError as error:
-            if error.retriable:
+            if error.retriable or isinstance(error, SaslAuthenticationFailedError):  # a password may become right again
+                time.sleep(min(timeout_ms / 1000, PAUSE_SECONDS))
                 return []
             with errors(self.kafka, self.topic):
                 raise
@@ -150,10 +156,15 @@ class TopicReader:
 
     def end(self) -> int:
         """Return the offset after the last committed record, or the last answer while the broker is away."""
-        self.reachable = False
+        reachable = False
         with contextlib.suppress(KafkaError):
             self._end = int(self._client.end_offsets([self._partition], timeout_ms=ASK_MS)[self._partition])
-            self.reachable = True
+            reachable = True
+        if reachable and not self.reachable:
+            listener.said.clear()  # the next outage has reasons of its own
+        self.reachable = reachable
+        said = None if reachable else listener.refused()
+        self.refused = "" if reachable else self.refused or (said.told() if said else "")
         return self._end
 
     def commit(self, position: int) -> None:

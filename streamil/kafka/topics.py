@@ -6,9 +6,9 @@ import contextlib
 from dataclasses import dataclass, replace
 
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import TopicAlreadyExistsError
+from kafka.errors import InvalidTopicError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
-from streamil.errors import BrokerUnavailable, TopicMismatch, TopicMissing
+from streamil.errors import BrokerRefused, BrokerUnavailable, TopicMismatch, TopicMissing
 from streamil.experiment import Kafka
 from streamil.kafka.clients import BOOTSTRAP_MS, admin, missing
 
@@ -37,11 +37,16 @@ def describe_topic(kafka: Kafka, topic: str, *, timeout_ms: int = BOOTSTRAP_MS) 
         When it does not exist.
     BrokerUnavailable
         When nobody answers.
+    BrokerRefused
+        When the broker does not let us in, or not look.
     """
-    with admin(kafka, timeout_ms) as client:
+    with admin(kafka, topic, timeout_ms) as client:
         found = client.describe_topics([topic])[0]
         if found["error_code"]:
-            raise missing(kafka, topic)
+            error = for_code(found["error_code"])
+            if issubclass(error, UnknownTopicOrPartitionError | InvalidTopicError):
+                raise missing(kafka, topic)
+            raise error("to describe it")
         resource = ConfigResource(ConfigResourceType.TOPIC, topic)
         settings = client.describe_configs([resource], config_filter="all")["topic"][topic]
         return Topic(topic, str(found["topic_id"]), len(found["partitions"]),
@@ -61,7 +66,7 @@ def require_unchanged(kafka: Kafka, before: Topic, *, one_partition: bool) -> No
     """
     try:
         found = describe_topic(kafka, before.name, timeout_ms=LOOK_MS)
-    except BrokerUnavailable:
+    except (BrokerUnavailable, BrokerRefused):
         return
     if found.id != before.id:
         raise TopicMismatch(f"topic {before.name!r} on {kafka.bootstrap_servers} was deleted and made anew while it "
@@ -87,14 +92,14 @@ def ensure_topic(kafka: Kafka, topic: str, *, max_message_bytes: int | None = No
         found = describe_topic(kafka, topic)
     except TopicMissing:
         configs = {} if max_message_bytes is None else {"max.message.bytes": str(max_message_bytes)}
-        with admin(kafka) as client:
+        with admin(kafka, topic) as client:
             with contextlib.suppress(TopicAlreadyExistsError):  # made by another process a moment ago
                 client.create_topics({topic: {"num_partitions": partitions, "replication_factor": -1,
                                               "configs": configs}})
             client.wait_for_topics([topic], timeout_ms=CREATED_MS)
         found = describe_topic(kafka, topic)
     if found.partitions < partitions:
-        with admin(kafka) as client:
+        with admin(kafka, topic) as client:
             client.create_partitions({topic: partitions})
         found = replace(found, partitions=partitions)
     require_fit(found, partition=partitions - 1 if partitions > 1 else None)

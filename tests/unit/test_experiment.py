@@ -54,8 +54,8 @@ def test_every_problem_is_told_with_line_key_found_and_nearest(tmp_path):
 @pytest.mark.parametrize(("text", "tells"), [
     ("a: 1\na: 2\n", 'line 2: found duplicate key "a"'),
     ("a: [1\nb: }\n", "line 2: "),
-    ("- 1\n", "the file: input should be a valid dictionary"),
-    ("", "the file: input should be a valid dictionary"),
+    ("- 1\n", "the file: keys are wanted here: name, stream, "),
+    ("", "the file: keys are wanted here: name, stream, "),
     ("stream: {source: {kind: mnist}}\n", "arms: field required"),
     ("stream: {source: {kind: mnist}}\narms: {}\n", "line 2: arms: "),
     ("x: \x00", "is not YAML"),

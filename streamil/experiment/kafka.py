@@ -1,0 +1,78 @@
+"""Where the broker is, and how a client comes in: address, TLS, login."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
+
+from streamil.experiment.model import Model
+
+PASSWORD = "STREAMIL_KAFKA_PASSWORD"
+"""Environment variable with the password, where no file is named."""
+KEY_PASSWORD = "STREAMIL_KAFKA_KEY_PASSWORD"
+"""Environment variable with the password of `key_file`, where no file is named."""
+
+
+def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    return info.context["folder"] / path if info.context else path
+
+
+SecretFile = Annotated[Path, AfterValidator(_beside_the_file)]
+"""A path relative to the experiment file, given as `folder` of the context; clients know of no experiment."""
+
+
+def _no_secrets(data: Any) -> Any:
+    """Refuse a password in the file, without repeating it."""
+    for key in ("password", "key_password") if isinstance(data, dict) else ():
+        if key in data:
+            variable = PASSWORD if key == "password" else KEY_PASSWORD
+            raise PydanticCustomError("secret", "{message}", {
+                "message": f"a {key} does not stand in an experiment file: write it to a file of its own and name "
+                           f"that as {key}_file, or put it into the environment as {variable}"})
+    return data
+
+
+class Login(Model):
+    """Who we are to the broker (SASL)."""
+
+    mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
+        "SCRAM-SHA-512", description="PLAIN shows the password to whoever listens, unless `tls` is there")
+    username: str = Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f]+$")
+    password_file: SecretFile | None = Field(None, description=f"null: the environment's {PASSWORD}")
+
+    _safe = model_validator(mode="before")(_no_secrets)
+
+
+class Tls(Model):
+    """An encrypted connection; `tls: {}` trusts what the system trusts."""
+
+    ca_file: SecretFile | None = Field(
+        None, description="certificates (PEM) that may vouch for the broker; null: the system's")
+    check_hostname: bool = Field(True, description="whether the broker's certificate has to be for its address")
+    certificate_file: SecretFile | None = Field(
+        None, description="our own certificate (PEM), where the broker wants one")
+    key_file: SecretFile | None = Field(None, description="its private key; null: it stands in certificate_file")
+    key_password_file: SecretFile | None = Field(
+        None, description=f"what the key is encrypted with; null: the environment's {KEY_PASSWORD}, if at all")
+
+    _safe = model_validator(mode="before")(_no_secrets)
+
+    @model_validator(mode="after")
+    def _key_has_certificate(self) -> Tls:
+        if self.key_file is not None and self.certificate_file is None:
+            raise ValueError("key_file is the key of a certificate_file, and none is named")
+        return self
+
+
+class Kafka(Model):
+    """Where the broker is."""
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    start: Literal["earliest", "latest"] = Field("earliest", description="where a consumer without a position starts")
+    tls: Tls | None = Field(None, description="null: not encrypted")
+    login: Login | None = Field(None, description="null: none")
+
+    _safe = model_validator(mode="before")(_no_secrets)
