@@ -42,7 +42,7 @@ class Child:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "streamil", *arguments], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, start_new_session=True,
-            env=os.environ | {orphan.VARIABLE: "1"})  # even when we are killed
+            env=os.environ | {orphan.VARIABLE: "1", "STREAMIL_LOG": "text"})  # even when we are killed
         self.lines: list[str] = []
         self.new: queue.SimpleQueue[str] = queue.SimpleQueue()
         assert self.process.stderr is not None

@@ -11,6 +11,7 @@ import numpy as np
 
 from streamil.errors import SourceError
 from streamil.experiment import Experiment
+from streamil.log import Event, Tell, nobody
 from streamil.race import PIECE, Race
 from streamil.report.lines import REJECTS_TOLD
 from streamil.results import summary, write_results
@@ -19,7 +20,7 @@ from streamil.streams import open_stream
 
 
 def run(experiment: Experiment, *, limit: int | None = None, out: Path | None = None,
-        on_progress: Callable[[Race], None] = lambda race: None, tell: Callable[[str], None] = lambda line: None,
+        on_progress: Callable[[Race], None] = lambda race: None, tell: Tell = nobody,
         stop: threading.Event | None = None) -> dict[str, Any]:
     """Race the experiment's arms on its stream and return what `summary.json` holds.
 
@@ -47,6 +48,7 @@ def run(experiment: Experiment, *, limit: int | None = None, out: Path | None = 
     Examples
     --------
     >>> from streamil.experiment import Experiment
+    from streamil.log import Event, Tell, nobody
     >>> experiment = Experiment.model_validate({
     ...     "stream": {"source": {"kind": "elec"}, "limit": 200},
     ...     "arms": {"il": {"algorithm": "il-prox", "alpha": 0.1}, "bp": {"algorithm": "bp-sgd"}}})
@@ -70,9 +72,10 @@ def run(experiment: Experiment, *, limit: int | None = None, out: Path | None = 
         for rejected in race.feed(piece, ordinals):
             if sum(race.rejected.values()) <= REJECTS_TOLD:
                 what = "late label" if piece.late else f"sample {ordinal + rejected.index}"
-                tell(f"{what}: rejected ({rejected.reason}): {rejected.detail}")
+                tell(Event(f"{what}: rejected ({rejected.reason}): {rejected.detail}", level="warning",
+                           reason=rejected.reason))
         for line in race.featurizer.doubts if not begun else ():
-            tell(line)
+            tell(Event(line, level="warning"))
         ordinal += 0 if piece.late else len(piece)
         on_progress(race)
     if ordinal == 0 and not stop.is_set():
@@ -81,7 +84,7 @@ def run(experiment: Experiment, *, limit: int | None = None, out: Path | None = 
         tell(line)
     told = ", ".join(f"{reason} {count}" for reason, count in race.rejected.items() if count)
     if told:
-        tell(f"rejected: {told}")
+        tell(Event(f"rejected: {told}", level="warning"))
     if out is None:
         return summary(race)
     result = write_results(race, out)

@@ -14,7 +14,7 @@ from streamil.attachment import Attachment, Options
 from streamil.errors import BrokerUnavailable, TopicMissing
 from streamil.experiment import Experiment
 from streamil.kafka import describe_topic
-from streamil.log import Tell, nobody
+from streamil.log import Event, Tell, nobody
 from streamil.race import Race
 from streamil.report.lines import inputs_line
 from streamil.results import results, summary, write_results
@@ -77,12 +77,13 @@ def consume(experiment: Experiment, *, until: int | None = None, options: Option
             view = View(race, telemetry, attachment)
             server = held.enter_context(closing(
                 Server(metrics or experiment.service.metrics, telemetry, view.status, view.ready)))
-            tell(f"metrics and page at {server.url}/")
+            tell(Event(f"metrics and page at {server.url}/", url=server.url))
             if _topic_is_there(experiment, wait, stop):
                 _learn(race, attachment, view, tell)
         view.state = "stopped" if stop.is_set() else "done"
         result = summary(race) if out is None else write_results(race, out)
-        tell(f"{view.state} after {race.samples} samples" + (f"; results in {out}" if out else ""))
+        tell(Event(f"{view.state} after {race.samples} samples" + (f"; results in {out}" if out else ""),
+                   state=view.state, samples=race.samples))
         if stay and not stop.is_set():
             tell(f"still serving {server.url}/ until Ctrl-C")
             stop.wait()
@@ -119,4 +120,4 @@ def _beginning(race: Race) -> Iterator[str]:
     """Yield what the first good sample has fixed."""
     if race.featurizer.inputs is not None:
         yield inputs_line(race.featurizer.inputs, race.featurizer.names)
-        yield from race.featurizer.doubts
+        yield from (Event(line, level="warning") for line in race.featurizer.doubts)

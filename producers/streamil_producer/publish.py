@@ -12,6 +12,7 @@ from streamil.codec import encode
 from streamil.errors import CodecError, SourceError
 from streamil.experiment import Experiment
 from streamil.kafka import TopicWriter, ensure_topic
+from streamil.log import Event
 from streamil.samples import Records
 from streamil.streams import open_stream, pack
 from streamil.streams.chunks import limit as first_of
@@ -95,8 +96,8 @@ def publish(experiment: Experiment, *, limit: int | None = None,
         try:
             samples = open_stream(stream, experiment.folder)
             if samples.live and first.samples:
-                tell(f"{stream.source.kind} source: it cannot be read again, so sample {first.samples} is the next one "
-                     "that comes; what came since the last one was sent is lost")
+                tell(Event(f"{stream.source.kind} source: it cannot be read again, so sample {first.samples} is the "
+                           "next one that comes; what came since the last one was sent is lost", level="warning"))
             rest = until_stopped(samples, stop) if samples.live else _skip(samples, first, stop)
             for records in pack(first_of(rest, left), stream.samples_per_record) if left != 0 else ():
                 ahead = pace.ahead(records)

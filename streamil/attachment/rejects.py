@@ -101,7 +101,7 @@ class Rejects:
         if not self.in_a_row:
             self._first = line
         self.in_a_row += 1
-        self._say(line, message)
+        self._say(Event(line, level="warning", offset=message.offset, index=index, reason=reason))
         origin = origin or Origin(self.topic_id, self.partition, message.offset, index)
         self._open[origin.offset, origin.place] = ordinal
         self._open.move_to_end((origin.offset, origin.place))
@@ -132,17 +132,18 @@ class Rejects:
 
     def refuse(self, message: Message, origin: Origin) -> None:
         """Tell of a sample that was put back, and that is not one of those that were rejected."""
-        self._say(f"offset {message.offset}: passed over: {origin} was put back, but it is none of the "
-                  f"{len(self._open)} rejects that are remembered: learned already, or never rejected here", message)
+        self._say(Event(f"offset {message.offset}: passed over: {origin} was put back, but it is none of the "
+                        f"{len(self._open)} rejects that are remembered: learned already, or never rejected here",
+                        level="warning", offset=message.offset))
 
     def learned(self, origin: Origin) -> None:
         """Note that a sample that was put back has been learned."""
         self._open.pop((origin.offset, origin.place), None)
 
-    def _say(self, line: str, message: Message) -> None:
+    def _say(self, event: Event) -> None:
         self._told += 1
         if self._told <= REJECTS_TOLD:
-            self._tell(Event(line, level="warning", offset=message.offset))
+            self._tell(event)
 
     def _letter(self, message: Message, index: int, origin: Origin, reason: str, detail: str, alone: bool) -> Letter:
         if message is not self._of:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.exceptions import TyperException
 
+from streamil.cli.log import VARIABLE, say, write_as
 from streamil.errors import ExperimentError, StreamilError
+from streamil.log import Event
 from streamil.orphan import end_with_parent
 
 if TYPE_CHECKING:
@@ -37,11 +39,6 @@ def load(file: Path) -> Experiment:
     from streamil.experiment import load_experiment
 
     return load_experiment(file)
-
-
-def say(line: str) -> None:
-    """Print one line about what happens, apart from results."""
-    typer.echo(line, err=True)
 
 
 class Stop(threading.Event):
@@ -81,15 +78,16 @@ def stopping() -> Iterator[Stop]:
 def main() -> None:
     """Run the command line: exit 0 done, 1 failed with one clear line, 2 wrong usage."""
     end_with_parent()
+    write_as(os.environ.get(VARIABLE))
     try:
         code = app(standalone_mode=False)
     except StreamilError as error:
         for line in str(error).splitlines() if isinstance(error, ExperimentError) else [" ".join(str(error).split())]:
-            say(f"error: {line}")
+            say(Event(f"error: {line}", level="error"))
         code = error.exit_code
     except TyperException as error:
         show = getattr(error, "show", None)  # usage errors have it: usage, then what is wrong
-        show() if show else say(f"error: {error}")
+        show() if show else say(Event(f"error: {error}", level="error"))
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamil.cli.app import File, app, load, say, stopping
+from streamil.cli.app import File, app, load, stopping
+from streamil.cli.log import say
 from streamil.errors import ExperimentError
 
 if TYPE_CHECKING:

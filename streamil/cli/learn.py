@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from streamil.cli.app import app, say, stopping
+from streamil.cli.app import app, stopping
+from streamil.cli.log import Log, say
 from streamil.cli.race import (
     AcceptRejects,
     Compacted,
@@ -55,6 +56,7 @@ def learn(
     on_trimmed: OnTrimmed = "fail",
     compacted: Compacted = False,
     accept_rejects: AcceptRejects = False,
+    log: Log = "text",
 ) -> None:
     """Learn from an existing topic with one learner, without an experiment file, until --until or Ctrl-C."""
     from streamil.experiment import Kafka, load_kafka

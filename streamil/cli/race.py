@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from streamil.cli.app import File, app, load, say, stopping
+from streamil.cli.app import File, app, load, stopping
+from streamil.cli.log import Log, report, say
 from streamil.demo_regimes import DEMO_REGIMES
 from streamil.errors import LocalKafkaError
+from streamil.log import Event
 
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="folder for summary.json, curve.parquet and the plot")]
 Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="samples of the stream to take; default: all")]
@@ -78,7 +80,7 @@ def broker(
 
 @app.command()
 def produce(
-    file: File, limit: Limit = None, metrics: Metrics = None,
+    file: File, limit: Limit = None, metrics: Metrics = None, log: Log = "text",
 ) -> None:
     """Publish the stream of an experiment file to its topic; go on where an earlier run stopped."""
     from streamil_producer import publish
@@ -92,11 +94,12 @@ def produce(
     with stopping() as stop:
         figures = ProducerMetrics()
         with served(Server(metrics or experiment.service.producer_metrics, figures, figures.status)) as url:
-            say(f"publishing to topic {experiment.topic} at {experiment.kafka.bootstrap_servers}; "
-                f"metrics at {url}/metrics")
+            say(Event(f"publishing to topic {experiment.topic} at {experiment.kafka.bootstrap_servers}; "
+                      f"metrics at {url}/metrics", topic=experiment.topic, url=url))
             with figures.shown(sys.stderr.isatty()):
                 done = publish(experiment, limit=limit, on_progress=figures.progress, stop=stop, tell=say)
-        say(f"published {done.samples} samples in {done.seconds:.1f} s, from sample {done.first} on")
+        say(Event(f"published {done.samples} samples in {done.seconds:.1f} s, from sample {done.first} on",
+                  samples=done.samples, seconds=done.seconds, first=done.first))
         for line in done.skipped.told():
             say(line)
 
@@ -114,6 +117,7 @@ def consume(
     on_trimmed: OnTrimmed = "fail",
     compacted: Compacted = False,
     accept_rejects: AcceptRejects = False,
+    log: Log = "text",
 ) -> None:
     """Learn from the topic of an experiment file, until --until or Ctrl-C."""
     experiment = load(file)
@@ -133,7 +137,7 @@ def consume(
 
 
 @app.command()
-def run(file: File, limit: Limit = None, out: Out = None) -> None:
+def run(file: File, limit: Limit = None, out: Out = None, log: Log = "text") -> None:
     """Run the same race in one process, without Kafka."""
     experiment = load(file)
     from streamil.direct import run as race
@@ -152,7 +156,7 @@ def report_result(result: dict[str, Any]) -> None:
     from streamil.report.lines import result_lines
 
     for line in result_lines(result):
-        typer.echo(line)
+        report(line)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from streamil.errors import SnapshotDamaged, SnapshotError
+from streamil.log import Event
 from streamil.snapshot.blob import BLOB_LIMIT, Meta, declared_size, unpack
 
 SUFFIX = ".snapshot"
@@ -115,7 +116,7 @@ class FolderStore:
             try:
                 old.unlink()
             except OSError as error:  # the new one is safe; too many are no reason to fail
-                self._tell(f"{old}: cannot be removed: {error.strerror}")
+                self._tell(Event(f"{old}: cannot be removed: {error.strerror}", level="warning"))
         return path
 
     def load(self) -> tuple[Any, Meta] | None:
@@ -136,7 +137,7 @@ class FolderStore:
                 damage.append(str(error))
                 continue
             for line in damage:
-                self._tell(f"{line}; going on from {path.name}, the one before")
+                self._tell(Event(f"{line}; going on from {path.name}, the one before", level="warning"))
             return found
         strays = sorted(entry.name for entry in self.folder.glob(f"*{SUFFIX}")) if not paths else []
         if damage or strays:
