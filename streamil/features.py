@@ -7,7 +7,7 @@ Everything here depends on the samples and their order alone, never on how they 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,18 @@ from streamil.experiment import Stream
 from streamil.experiment_file import key_text
 from streamil.named_features import NamedFeatures
 from streamil.samples import UNLABELLED, Batch, Labels, Records, Rejected
-from streamil.standardiser import Standardiser
+from streamil.standardiser import CLIP, Standardiser
 from streamil.state_entries import entries, texts
 from streamil.values import LARGEST, missing
+
+
+class Scaling(NamedTuple):
+    """What scaling does to each input [F]: ((x - shift) - centre) / deviation, within +- clip; missing becomes 0."""
+
+    shift: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+    clip: NDArray[np.float64]
 
 
 class Featurizer:
@@ -207,6 +216,25 @@ class Featurizer:
             return
         self.features.begin(sample.columns, kinds)
         self.inputs = self.features.width
+
+    # -- what it does to the next sample
+
+    def columns(self) -> list[dict[str, str]]:
+        """Return what stands in each input, as plain data, before it is scaled."""
+        if self.names:
+            return self.features.columns()
+        return [{"is": "number"} for _ in range(self.inputs or 0)]
+
+    def frozen(self) -> Scaling:
+        """Return what scaling does to the next sample."""
+        scaling = Scaling(*(np.full(self.inputs or 0, value) for value in (0.0, 0.0, 1.0, np.inf)))
+        places, running = self.features.standardised() if self.names else (list(range(self.inputs or 0)), self._running)
+        if running is not None:
+            scaling.shift[places], scaling.centre[places], scaling.deviation[places] = running.frozen()
+            scaling.clip[places] = CLIP
+        if self._bytes:
+            scaling.deviation[:] = 255
+        return scaling
 
     # -- state
 

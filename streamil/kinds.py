@@ -63,6 +63,10 @@ class Inputs(ABC):
         """Return N values as sent as what `write` takes; rows that cannot be read are noted in `bad`."""
 
     @abstractmethod
+    def columns(self) -> list[dict[str, str]]:
+        """Return what stands in each input, as plain data."""
+
+    @abstractmethod
     def write(self, block: NDArray[np.float32], values: Any, scaled: NDArray[np.float32]) -> int:
         """Fill the inputs [N, width], all 0, of the good samples; return how many values had to share the last slot."""
 
@@ -95,6 +99,12 @@ class NumberInputs(Inputs):
         if self.unit is None:
             return read_numbers(self.name, values, bad, self.hint)
         return read_times(self.name, values, bad, self.unit)
+
+    def columns(self) -> list[dict[str, str]]:
+        """Return what stands in each input: the value, sine and cosine of its cycles, whether it is missing."""
+        value = "number" if self.unit is None else "seconds since 1970, UTC"
+        cycles = [{"is": f"{function} of the {cycle}"} for cycle in self.cycles for function in ("sine", "cosine")]
+        return [{"is": value}, *cycles, *([{"is": "1 where missing"}] if self.indicator else [])]
 
     def write(self, block: NDArray[np.float32], values: NDArray[np.float64], scaled: NDArray[np.float32]) -> int:
         """Fill the inputs; where the value is missing, all are 0 but the one that says so."""
@@ -130,6 +140,12 @@ class CategoryInputs(Inputs):
     def read(self, values: Column, bad: dict[int, tuple[str, str]]) -> list[str | None]:
         """Return texts, None where missing; every value has one."""
         return [None if missing(value) else category_text(value) for value in values]
+
+    def columns(self) -> list[dict[str, str]]:
+        """Return what stands in each input: 1 for one text, those not met yet, and the last, which others share."""
+        met = [{"is": "1 for the category", "category": text} for text in self.slots]
+        free = [{"is": "1 for a category not met yet"}] * (self.width - 1 - len(met))
+        return [*met, *free, {"is": "1 for any other category"}]
 
     def write(self, block: NDArray[np.float32], values: list[str | None], scaled: NDArray[np.float32]) -> int:
         """Fill the inputs; a value not met before takes the next one."""

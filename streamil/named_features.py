@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,16 @@ class NamedFeatures:
             columns = self._running.inputs(np.stack([values[place] for place in standardised], axis=1))
             scaled |= zip(standardised, columns.T, strict=True)
         return scaled
+
+    def columns(self) -> list[dict[str, str]]:
+        """Return what stands in each input, as plain data."""
+        return [{"feature": kind.name, **column} for kind in self._kinds for column in kind.columns()]
+
+    def standardised(self) -> tuple[list[int], Standardiser | None]:
+        """Return which inputs are standardised, and by what."""
+        starts = accumulate((kind.width for kind in self._kinds), initial=0)
+        pairs = zip(starts, self._kinds, strict=False)
+        return [start for start, kind in pairs if self._is_standardised(kind)], self._running
 
     def state_dict(self) -> dict[str, Any]:
         """Return all state as a plain dict of lists, ints and arrays."""

@@ -70,6 +70,15 @@ class Standardiser:
             scaled[rows] = self.scale(numbers[rows].astype(np.float64))
         return scaled
 
+    def frozen(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return shift, centre and deviation [F]: `scale` makes the next value ((x - shift) - centre) / deviation.
+
+        The deviation is infinite where nothing or one value only was seen.
+        """
+        variance = self.spread / np.maximum(self.count, 1.0)
+        deviation = np.where(variance > 0.0, np.sqrt(variance), np.inf)
+        return np.nan_to_num(self.shift, nan=0.0), self.total / np.maximum(self.count, 1.0), deviation
+
     def state_dict(self) -> dict[str, Any]:
         """Return all state as arrays [F]."""
         return {name: getattr(self, name).copy() for name in ("count", "shift", "total", "spread")}

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from streamil.cli.app import app
+from streamil.cli.log import say
 
 snapshots = typer.Typer(no_args_is_help=True, help="What snapshots hold, and whether they are whole.")
 app.add_typer(snapshots, name="snapshot")
@@ -33,3 +34,26 @@ def verify_snapshots(files: Annotated[list[Path], typer.Argument(metavar="FILE..
         whole &= good
     if not whole:
         raise typer.Exit(1)
+
+
+@snapshots.command("export")
+def export_snapshot(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="snapshot")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="where model.pt2, model.safetensors and model.json go")],
+    arm: Annotated[str | None, typer.Option(metavar="NAME", help="which arm; default: the only one")] = None,
+    member: Annotated[int | None, typer.Option(min=0, metavar="N", help="which one; default: the best so far")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace what is there")] = False,
+    code: Annotated[Path | None, typer.Option(metavar="DIR", help="where the module of a torch: arm is")] = None,
+) -> None:
+    """Take one member out of a snapshot, as a torch program that runs without streamil."""
+    from streamil.member_export import export_member
+
+    exported = export_member(file, out, arm=arm, member=member, force=force, code=code)
+    what = exported.meaning
+    accuracy = "" if what["accuracy"] is None else f", accuracy {what['accuracy']:.4f} over {what['samples']:,} samples"
+    chosen = f", the best of {what['of_members']} after the fact" if member is None and what["of_members"] > 1 else ""
+    typer.echo(f"arm {what['arm']} ({what['algorithm']}), member {what['member']}{accuracy}{chosen}")
+    if what["diverged"]:
+        say("warning: this member diverged: these are its last finite weights")
+    typer.echo(f"{len(what['inputs'])} inputs, {len(what['classes'])} classes: "
+               + ", ".join(str(written) for written in exported.files))

@@ -133,5 +133,11 @@ class Composite(Population):
         part, row = self._where[member]
         return self.parts[part].to_module(row)
 
+    def predictor(self, member: int) -> torch.nn.Module:
+        """Return what predicts as a torch module; see `Population.predictor`."""
+        self.to_module(member)  # raises for a member that is not there
+        part, row = self._where[member]
+        return self.parts[part].predictor(row)
+
     def _join(self, tensors: list[Tensor]) -> Tensor:
         return torch.cat(tensors)[self._order]

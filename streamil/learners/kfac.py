@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, cast
@@ -16,6 +17,7 @@ from streamil.learners.factors import Factors, bias_step
 from streamil.learners.hyperparameters import MemberHyperparameters, RuleHyperparameters
 from streamil.learners.kfac_hyperparameters import KFacHyperparameters
 from streamil.learners.metric import WIDEST, Metric, recursion
+from streamil.learners.predictor import Mixture, Predictor
 from streamil.learners.stacked import StackedPopulation
 from streamil.learners.step_size import StepSize, log_ratio
 
@@ -119,6 +121,17 @@ class KFac(StackedPopulation):
         if labels is not None:
             self._edge = log_ratio(fast, slow, (labels.unsqueeze(1) == self._classes).to(fast.dtype))
         return self._masked(torch.lerp(slow, fast, self._step_size.weight(self._share)).add_(1e-12).log_())
+
+    def predictor(self, member: int) -> torch.nn.Module:
+        """Return what predicts as a torch module, the mixture if adaptive; see `Population.predictor`."""
+        fast = self.to_module(member)
+        if not self._settings.adaptive:
+            return Predictor(fast, self._live)
+        slow, lags = copy.deepcopy(fast), self.parameters.slots["lag"]
+        with torch.no_grad():
+            for parameter, lag in zip(slow.parameters(), lags, strict=True):
+                parameter.add_(lag[member].reshape(parameter.shape))
+        return Mixture(fast, slow, self._step_size.weight(self._share)[member].reshape(1), self._live)
 
     def _averaged(self, first: Tensor, x: Tensor) -> Tensor:
         """Return the averaged weights' logits of x [A, B, F], `first` being p_1 of the fast ones."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from streamil.errors import LearnerError
 from streamil.learners.hyperparameters import MemberHyperparameters
 from streamil.learners.outcome import Outcome
+from streamil.learners.predictor import Predictor
 
 __all__ = ["Outcome", "Population", "Weights", "count_parameters"]
 
@@ -149,6 +150,13 @@ class Population(ABC):
     @abstractmethod
     def to_module(self, member: int) -> torch.nn.Module:
         """Return one member as a plain torch module, rows of classes not live included."""
+
+    def predictor(self, member: int) -> torch.nn.Module:
+        """Return what predicts as a torch module: inputs [N, F] -> logits [N, C] as `predict`'s, of the live classes.
+
+        It is `to_module` where nothing but the weights decides.
+        """
+        return Predictor(self.to_module(member), self._live)
 
     @property
     def parameters_per_member(self) -> int:
