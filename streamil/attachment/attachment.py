@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from typing import Any, Self
 
-from streamil.attachment.intake import Arrived
 from streamil.attachment.keeper import Keeper, Later, Stateful
 from streamil.attachment.options import DEFAULT, Options
 from streamil.attachment.outbox import Outbox
 from streamil.attachment.position import Position
 from streamil.attachment.prediction_rows import PredictionRows
 from streamil.attachment.rejects import MORE_BYTES
+from streamil.attachment.taken import Arrived
 from streamil.attachment.tap import Tap
 from streamil.codec.topic import decoder, labels_decoder, lists_samples
 from streamil.errors import ExperimentError, TooManyRejects

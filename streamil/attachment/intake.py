@@ -5,21 +5,22 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamil.attachment.numbers import Numbers, advance, number, read_numbers, read_origin
 from streamil.attachment.position import Position
 from streamil.attachment.rejects import Rejects
+from streamil.attachment.taken import NOTHING, Arrived, Taken, together
 from streamil.codec.topic import Decoder
-from streamil.errors import CodecError, StreamMismatch
+from streamil.errors import CodecError
 from streamil.experiment.sources import TopicSource
 from streamil.kafka import Message
-from streamil.origin import LONGEST, WHOLE, Origin
+from streamil.origin import WHOLE
 from streamil.race import PIECE, Race
-from streamil.samples import Records, Rejected
+from streamil.samples import Rejected
 from streamil.state_entries import entries
 from streamil.streams.chunks import join
 from streamil.telemetry.metrics import RaceMetrics
@@ -92,8 +93,8 @@ class Intake:
         again = message.headers.get("streamil-origin")
         try:
             if again is not None:
-                taken.origin, only = _origin(again), message.headers.get("streamil-row")
-                taken.only = None if only is None else _number(only, "streamil-row")
+                taken.origin, only = read_origin(again), message.headers.get("streamil-row")
+                taken.only = None if only is None else number(only, "streamil-row")
                 numbers = Numbers()
             else:
                 numbers = self._numbers(message)
@@ -132,13 +133,13 @@ class Intake:
             Behind the last of them.
         """
         queue, self._queue, self.waiting = self._queue, [], 0
-        for together in _together(queue):
-            if together[0].origin is not None:
-                self._restore_ordinal(together[0])
-            for taken in together:
+        for run in together(queue):
+            if run[0].origin is not None:
+                self._restore_ordinal(run[0])
+            for taken in run:
                 self._metrics.repeats += taken.repeats
-            yield from self._cut(together)
-            last = together[-1]
+            yield from self._cut(run)
+            last = run[-1]
             for one in last.records.rejected:
                 self._reject(last, one, count=True)
                 if len(last.records) and one.index < last.records.places[-1]:
@@ -147,8 +148,8 @@ class Intake:
             self._position = last.behind
             self._rejects.require_few()
 
-    def _cut(self, together: list[Taken]) -> Iterator[Arrived]:
-        held = [taken for taken in together if len(taken.records)]
+    def _cut(self, run: list[Taken]) -> Iterator[Arrived]:
+        held = [taken for taken in run if len(taken.records)]
         if not held:
             return
         records = replace(join([taken.records for taken in held]), index=None, rejected=())
@@ -168,8 +169,8 @@ class Intake:
             done = last == len(records) or owners[last] != owners[last - 1]
             within = owner.at._replace(row=int(places[last - 1]) + 1)
             after = owner.behind if done and not owner.records.rejected else within
-            self._out = Arrived(records[first:last], ordinals[first:last], after, self,
-                                [held[one] for one in owners[first:last].tolist()])
+            self._out = Arrived(records[first:last], ordinals[first:last], after,
+                                [held[one] for one in owners[first:last].tolist()], self.settle)
             yield self._out
             self._position, self._out = after, None
             self._rejects.require_few()
@@ -225,50 +226,21 @@ class Intake:
         """Return what the record says of its place; nothing on a topic of others."""
         if self._others:
             return Numbers()
-        stream, first, count, label, labels = (message.headers.get(f"streamil-{name}") for name in (
-            "stream", "seq", "count", "label-seq", "label-count"))
-        numbered = stream is not None and first is not None
+        numbered = {"streamil-stream", "streamil-seq"} <= message.headers.keys()
         if self._next.numbered is None:
             self._next = self._next._replace(numbered=numbered)
         if numbered != self._next.numbered:
             raise CodecError("foreign", "the record is numbered and its topic is not, or the other way round")
-        if stream is None or first is None:
+        if not numbered:
             return Numbers()
-        own = self._race.experiment.stream_hash
-        if stream != own.encode():
-            raise StreamMismatch(
-                f"topic {self._race.experiment.topic}, offset {message.offset}: the record belongs to another stream "
-                f"({stream[:32].decode('ascii', 'replace')!r}; this file's is {own!r}): source, seed or regimes "
-                f"differ; use another stream.topic, or the file that it was published from")
-        return Numbers(_number(first, "streamil-seq"), None if count is None else _number(count, "streamil-count"),
-                       None if label is None else _number(label, "streamil-label-seq"),
-                       0 if labels is None else _number(labels, "streamil-label-count"))
+        return read_numbers(message.headers, self._race.experiment.stream_hash, self._where(message))
 
     def _advance(self, message: Message, numbers: Numbers, size: int, late: bool) -> tuple[int, int]:
-        """Return the ordinal of the record's first sample or label, and how many of them were taken in before.
+        self._next, start, known = advance(self._next, numbers, size, late, self._where(message))
+        return start, known
 
-        Raises
-        ------
-        StreamMismatch
-            When samples or labels between this record and the one before are missing.
-        """
-        sample = self._after(message, "sample", self._next.next_ordinal, numbers.first)
-        label = self._after(message, "late label", self._next.next_label, numbers.label)
-        self._next = self._next._replace(
-            next_ordinal=max(sample.expected, sample.start + (0 if late else size)),
-            next_label=max(label.expected, label.start + (size if late else 0)))
-        found = label if late else sample
-        return found.start, found.expected - found.start
-
-    def _after(self, message: Message, what: str, expected: int | None, first: int | None) -> Place:
-        start = (expected or 0) if first is None else first
-        if expected is None:
-            expected = start
-        if start > expected:
-            raise StreamMismatch(
-                f"topic {self._race.experiment.topic}, offset {message.offset}: {what} {start} follows {what} "
-                f"{expected - 1}: {start - expected} of them are missing from the log; publish it to a new topic")
-        return Place(start, expected)
+    def _where(self, message: Message) -> str:
+        return f"topic {self._race.experiment.topic}, offset {message.offset}"
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position."""
@@ -282,131 +254,3 @@ class Intake:
         if not known or not all(type(value) is int and value >= 0 for value in whole):
             raise ValueError("numbers of 0 and above are allowed")
         self.begin(Position(**state))
-
-
-NOTHING = Records(y=())
-
-@dataclass
-class Taken:
-    """One message that waits: its new samples, its rejected ones, the place of the first, and what it was before."""
-
-    message: Message
-    at: Position
-    behind: Position = field(default_factory=Position)
-    records: Records = NOTHING
-    start: int = 0
-    size: int = 1
-    repeats: int = 0
-    origin: Origin | None = None
-    only: int | None = None
-    bad: bool = False
-
-    def rejecting(self, index: int, error: CodecError) -> Taken:
-        """Return it as a record that is rejected."""
-        self.records = Records(y=(), rejected=(Rejected(index, error.reason, error.detail),))
-        return self
-
-    def require_one(self) -> None:
-        """Raise CodecError unless a record that was put back for one sample holds that one, alone or by its row."""
-        if self.origin is None:
-            return
-        place = self.origin.place
-        if self.only is not None and not self.only == place < self.size:
-            raise CodecError("foreign", f"header streamil-row is {self.only}: sample {place} was put back, and the "
-                                        f"record has {self.size}")
-        if self.only is None and place != WHOLE and self.size != 1:
-            raise CodecError("wrong-shape", f"one sample was put back, and the record has {self.size}")
-
-    def holding(self, records: Records, behind: int) -> Taken:
-        """Return it with its samples but the first few; of a record that was put back for one sample, that one."""
-        if self.only is not None:
-            behind, until = np.searchsorted(records.places, [self.only, self.only + 1]).tolist()
-            bad = tuple(one for one in records.rejected if one.index == self.only)
-            self.records = replace(records[behind:until], rejected=bad)
-        else:
-            self.records = replace(records[behind:], rejected=records.rejected)
-        return self
-
-
-@dataclass
-class Arrived:
-    """Samples that can be learned, in order.
-
-    Attributes
-    ----------
-    records
-        The samples as sent, with where each stands in the log; or late labels.
-    ordinals
-        Their places in the stream [N].
-    learned
-        Whether they have been learned.
-    """
-
-    records: Records
-    ordinals: NDArray[np.int64]
-    after: Position
-    intake: Intake
-    taken: list[Taken]
-    learned: bool = False
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def feed(self, race: Race) -> None:
-        """Have the race take them in."""
-        self.intake.settle(self, race.feed(self.records, self.ordinals))
-
-
-class Numbers(NamedTuple):
-    """What a record of a streamil producer says of its place: ordinals of its first sample and label, and counts."""
-
-    first: int | None = None
-    samples: int | None = None
-    label: int | None = None
-    labels: int = 0
-
-
-class Place(NamedTuple):
-    """Where a record starts, and where the one before ended."""
-
-    start: int
-    expected: int
-
-
-def _number(text: bytes, header: str) -> int:
-    """Return the number that a header holds."""
-    if not text.isdigit() or len(text) > LONGEST:
-        raise CodecError("foreign", f"header {header} is {text[:32]!r}, not a number")
-    return int(text)
-
-
-def _origin(text: bytes) -> Origin:
-    try:
-        return Origin.read(text.decode("ascii"))
-    except ValueError as error:
-        raise CodecError("foreign", f"header streamil-origin: {error}") from None
-
-
-def _together(queue: list[Taken]) -> Iterator[list[Taken]]:
-    """Yield runs of messages whose samples can be fed in one call; rejects end a run, to be counted in order."""
-    run: list[Taken] = []
-    form: Any = None
-    for taken in queue:
-        own = _form(taken.records) if len(taken.records) else None
-        if run and (own is None or own != form or taken.origin is not None or run[-1].records.rejected
-                    or run[-1].origin is not None):
-            yield run
-            run = []
-        run.append(taken)
-        form = own
-    if run:
-        yield run
-
-
-def _form(records: Records) -> tuple[Any, ...]:
-    """Return what must be equal for records to be joined without changing a value."""
-    def kind(values: Any) -> Any:
-        return (values.dtype, values.shape[1:]) if isinstance(values, np.ndarray) else type(values)
-
-    columns = tuple(sorted((name, str(kind(values))) for name, values in records.columns.items()))
-    return kind(records.x), columns, records.segment is None, records.t is None, records.ids is None

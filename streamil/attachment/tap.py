@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from streamil.attachment.intake import Arrived, Intake
+from streamil.attachment.intake import Intake
 from streamil.attachment.options import Options
 from streamil.attachment.outbox import Outbox
 from streamil.attachment.position import Position
 from streamil.attachment.rejects import Rejects
+from streamil.attachment.taken import Arrived
 from streamil.codec.topic import Decoder
 from streamil.errors import TopicMismatch
 from streamil.kafka import TopicReader, require_unchanged

@@ -11,7 +11,7 @@ import pytest
 import scenarios
 from kafka import KafkaConsumer
 
-from streamil.attachment import Attachment, Position
+from streamil.attachment import Attachment, Position, numbers
 from streamil.attachment.intake import Intake
 from streamil.attachment.outbox import Outbox
 from streamil.attachment.rejects import Rejects
@@ -66,15 +66,15 @@ def ordinals_are_not_compared(patch: Patch) -> None:
 
 
 def gaps_pass(patch: Patch) -> None:
-    whole = Intake._after
+    whole = numbers._after
 
-    def after(intake: Intake, message: Any, what: str, expected: int | None, first: int | None) -> Any:
+    def after(what: str, expected: int | None, first: int | None, where: str) -> Any:
         try:
-            return whole(intake, message, what, expected, first)
+            return whole(what, expected, first, where)
         except StreamMismatch:
-            return whole(intake, message, what, first, first)
+            return whole(what, first, first, where)
 
-    patch.setattr(Intake, "_after", after)
+    patch.setattr(numbers, "_after", after)
 
 
 def streams_are_not_compared(patch: Patch) -> None:
