@@ -72,6 +72,8 @@ class Kafka(Model):
 
     bootstrap_servers: str = "127.0.0.1:9092"
     start: Literal["earliest", "latest"] = Field("earliest", description="where a consumer without a position starts")
+    fetch_bytes: int = Field(1 << 20, ge=1 << 10, le=1 << 30, description="of records that a consumer asks for at a "
+                             "time: while these are learned the next ones come; a larger record comes alone")
     tls: Tls | None = Field(None, description="null: not encrypted")
     login: Login | None = Field(None, description="null: none")
 

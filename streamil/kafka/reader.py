@@ -109,12 +109,15 @@ class TopicReader:
             raise
 
     def poll(self, max_records: int, timeout_ms: int = 500) -> list[Message]:
-        """Return up to `max_records` next records, or none when nothing came in time or the broker is away."""
+        """Return up to `max_records` next records, or none when nothing came in time or the broker is away.
+
+        Those behind them are asked for before it returns, and come while these are learned.
+        """
         try:
             records = self._client.poll(timeout_ms=timeout_ms, max_records=max_records)
         except UnsupportedCodecError as error:
-            found = re.search("|".join(CODEC_PACKAGES), str(error).lower())
-            package = CODEC_PACKAGES[found[0]] if found else "lz4 zstandard python-snappy"
+            named = re.search("|".join(CODEC_PACKAGES), str(error).lower())
+            package = CODEC_PACKAGES[named[0]] if named else "lz4 zstandard python-snappy"
             raise BrokerError(f"topic {self.topic!r} holds compressed records that cannot be read here: {error}; "
                               f"pip install {package}") from None
         except (OffsetOutOfRangeError, LogTruncationError, NoOffsetForPartitionError):
@@ -126,10 +129,15 @@ class TopicReader:
                 return []
             with errors(self.kafka, self.topic):
                 raise
+        found = list(records.get(self._partition, ()))
+        if 0 < len(found) < max_records:
+            # A poll that had to wait asks for no more behind it; this one does, so that the next ones come meanwhile.
+            with contextlib.suppress(KafkaError):  # it comes again
+                found += self._client.poll(timeout_ms=0, max_records=max_records - len(found)).get(self._partition, ())
         with contextlib.suppress(KafkaError):
             self._position = int(self._client.position(self._partition, timeout_ms=0))
         return [Message(one.offset, one.key, one.value, {name: text or b"" for name, text in one.headers or ()},
-                        one.timestamp) for one in records.get(self._partition, ())]
+                        one.timestamp) for one in found]
 
     def up_to(self, end: int) -> Generator[Message, None, None]:
         """Yield the committed records before `end`.

@@ -298,3 +298,40 @@ def test_a_topic_deleted_while_written_is_an_error(kafka_settings: Kafka, topic:
         with pytest.raises(TopicMissing):
             for _ in range(20):
                 writer.flush(1)
+
+
+def fill(kafka: Kafka, topic: str, count: int, size: int) -> None:
+    """Put records of so many bytes, each in a batch of its own."""
+    ensure_topic(kafka, topic)
+    with TopicWriter(kafka, topic, batch_size=1) as writer:
+        for _ in range(count):
+            writer.send(bytes(size))
+        assert writer.flush(20)
+
+
+def test_the_next_records_come_while_the_last_ones_are_learned(kafka_settings: Kafka, topic: str) -> None:
+    fill(kafka_settings, topic, 100, 10_000)
+    few = kafka_settings.model_copy(update={"fetch_bytes": 50_000})
+    with TopicReader(few, topic) as reader:
+        got = len(reader.poll(1000, 5_000))
+        assert 1 <= got <= 6, "as many as are fetched at a time"
+        looks = []
+        while got < 100 and len(looks) < 200:
+            time.sleep(0.2)  # learning: nobody asks
+            looks.append(len(reader.poll(1000, 0)))  # without waiting
+            got += looks[-1]
+        assert got == 100 and looks.count(0) <= len(looks) / 10, looks  # a busy machine may be late once
+
+
+def test_what_is_fetched_ahead_is_bounded(installed_kafka: None, tmp_path: Path) -> None:
+    with LocalKafka(tmp_path) as own:
+        kafka = Kafka(bootstrap_servers=own.address, fetch_bytes=50_000)
+        fill(kafka, "t", 100, 10_000)
+        with TopicReader(kafka, "t") as reader:
+            assert len(reader.poll(1, 5_000)) == 1
+            time.sleep(1)
+            own.kill()
+            held = 1
+            while more := len(reader.poll(1, 200)):
+                held += more
+            assert 1 <= held <= 12, "two times what is fetched at a time, of 100 that are there"

@@ -45,7 +45,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (login(pasword=SECRET), "login.pasword: unknown key .nearest known: password_file.; allowed: mechanism, username, password_file$"),
     ({"login": f"alice:{SECRET}"}, "login: keys are wanted here: mechanism, username, password_file$"),
     ({"login": [SECRET]}, "login: keys are wanted here"),
-    ({"sasl_plain_password": SECRET}, "sasl_plain_password: unknown key; allowed: bootstrap_servers, start, tls, login$"),
+    ({"sasl_plain_password": SECRET}, "sasl_plain_password: unknown key; allowed: bootstrap_servers, start, fetch_bytes, tls, login$"),
     (login(mechanism="GSSAPI"), "login.mechanism: input should be 'SCRAM-SHA-512', 'SCRAM-SHA-256' or 'PLAIN'; found 'GSSAPI'"),
     (login(username="a\0b"), "login.username: string should match pattern"),
     ({"tls": {"key_file": "key.pem"}}, "tls: key_file is the key of a certificate_file, and none is named"),
