@@ -58,6 +58,7 @@ class View:
                 "samples": race.samples, "samples_per_second": self._rate(), "segment": race.segment,
                 "unlabelled": race.unlabelled,
                 "offset": self._attachment.offset, "lag": self.lag, "rejected": sum(race.rejected.values()),
-                "repeats": self._telemetry.repeats, "waiting_for_labels": len(race.late), "arms": standings(race),
+                "repeats": self._telemetry.repeats, "snapshot_failures": self._telemetry.snapshot_failures,
+                "waiting_for_labels": len(race.late), "arms": standings(race),
                 "comparisons": strict(comparisons),
             }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from streamil.printable import printable
+
 REJECTS_TOLD = 5
 """Rejects that are told one by one; the rest are counted."""
 
@@ -35,6 +37,42 @@ def result_lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {one['challenger']} against {one['baseline']}: {verdict(one)}"
     if result["comparisons"]:
         yield "  (these learners, on this stream so far; valid however often one looks)"
+
+
+def status_lines(status: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how a running process stands, as lines.
+
+    Parameters
+    ----------
+    status
+        What `/status.json` of a consumer or a producer holds.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        For what is neither.
+    """
+    if "lag_seconds" in status:
+        yield f"producer: {status['samples']:,} samples published, {status['lag_seconds']:.1f} s behind its schedule"
+        return
+    away = ", the broker does not answer" if status["broker_away"] else ""
+    lag = f"lag {status['lag']:,}" if status["lag"] else "caught up, lag 0"
+    yield printable(f"{status['experiment']}: {status['state']}{away}; topic {status['topic']}, offset "
+                    f"{status['offset']:,}, {lag}")
+    yield (f"{status['samples']:,} samples, {status['samples_per_second']:.1f} a second; {status['rejected']:,} "
+           f"rejected, {status['repeats']:,} repeats, {status['waiting_for_labels']:,} wait for their label, "
+           f"{status['snapshot_failures']:,} snapshots failed")
+    width = max((len(printable(arm["arm"])) for arm in status["arms"]), default=0)
+    for arm in status["arms"]:
+        best, line = arm["best"], f"  {printable(arm['arm']):<{width}}  "
+        if best["accuracy"] is None:
+            yield line + "no full mini-batch yet"
+            continue
+        of = f", best of {arm['members']}" if arm["members"] > 1 else ""
+        yield line + (f"{best['accuracy']:.4f}, the last ones {best['windowed']:.4f}{of}"
+                      + (f"; {arm['diverged']} diverged" if arm["diverged"] else ""))
+    for one in status["comparisons"]:
+        yield printable(f"  {one['challenger']} against {one['baseline']}: {verdict(one)}")
 
 
 def inputs_line(inputs: int, names: Sequence[str]) -> str:
