@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from attached import Sent, experiment_of, learn, made_anew, messages, records_of, send
 from kafka import KafkaConsumer, TopicPartition
@@ -15,10 +16,12 @@ from processes import streamil
 from streamil_producer import publish
 
 from streamil.attachment import Attachment
+from streamil.codec import encode
 from streamil.dead_letters import DeadTopic, Wanted, replay
 from streamil.dead_letters.letter import DeadLetter
 from streamil.experiment import Experiment, Kafka
 from streamil.kafka import TopicWriter, ensure_topic
+from streamil.samples import Records
 from streamil.streams import open_stream
 
 pytestmark = pytest.mark.kafka
@@ -207,3 +210,18 @@ def test_letters_of_a_topic_of_labels_go_back_to_it(kafka_settings: Kafka, topic
     assert [(one.topic, one.reason) for one in letters(experiment)] == [(f"{topic}-labels", "no-label")]
     assert replay(experiment, DeadTopic(experiment, ALL)) == {"back": 1}
     assert "streamil-origin" in messages(kafka_settings, f"{topic}-labels")[1].headers
+
+
+def test_a_sample_of_an_arrow_record_is_put_back_alone(kafka_settings: Kafka, topic: str, tmp_path: Path) -> None:
+    """Its neighbours in the record were learned, and are not learned again."""
+    experiment = experiment_of(kafka_settings, topic, tmp_path, stream={
+        "codec": "arrow", "classes": ["a", "b"], "limit": None})
+    file = file_of(experiment, tmp_path)
+    record = encode(Records(y=["a", "z", "b"], x=np.array([[1.0, 2], [3, 4], [5, 6]])), "arrow")
+    send(kafka_settings, topic, [(record, {})] * 2)
+    assert learn(experiment, 4)["samples"] == 4
+    assert [(one.reason, one.origin.place) for one in letters(experiment)] == [("unknown-label", 1)] * 2
+    ok(streamil("dead-letters", "replay", file))
+    send(kafka_settings, topic, [(encode(Records(y=["b"], x=np.array([[7.0, 8]])), "arrow"), {})])
+    assert learn(experiment, 5)["samples"] == 5, "the neighbours, once, and what came behind"
+    assert len(letters(experiment)) == 2 and len(messages(kafka_settings, f"{topic}.dead")) == 4

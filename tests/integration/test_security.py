@@ -20,9 +20,10 @@ from processes import running, streamil
 from secured import USERS, SecuredKafka
 
 from streamil.errors import BrokerRefused, BrokerUnavailable, ExperimentError
-from streamil.experiment import Experiment, Kafka
+from streamil.experiment import Experiment, Kafka, load_kafka
 from streamil.experiment.kafka import KEY_PASSWORD, PASSWORD
 from streamil.kafka import TopicReader, describe_topic, ensure_topic
+from streamil.one_learner import Learner, attach
 
 pytestmark = pytest.mark.kafka
 CA = {"ca_file": "ca.pem"}
@@ -141,6 +142,11 @@ def test_one_learner_comes_in_by_a_file_of_the_broker_alone(secured: SecuredKafk
     file.write_text(json.dumps({"bootstrap_servers": f"127.0.0.1:{secured.doors['SASLTLS']}", "tls": CA, "login": login()}))
     done = streamil("learn", "--kafka", file, "--topic", topic, "--label", "y", "--until", 20, "--snapshots", tmp_path / "s", "--metrics", "127.0.0.1:0")
     assert done.returncode == 0 and "done after 20 samples" in done.stderr, done.stderr
+    learner = Learner("il-prox", features=["a", "b"])
+    with attach(learner, topic=topic, label="y", kafka=load_kafka(file), until=20) as attachment:
+        for arrived in attachment:
+            learner.learn(arrived)
+    assert learner.race.samples == 20
 
 
 def test_a_password_changed_under_a_consumer_is_told_and_a_new_start_goes_on(installed_kafka: None, tmp_path: Path) -> None:
