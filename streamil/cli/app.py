@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.exceptions import TyperException
 
-from streamil.cli.log import VARIABLE, say, write_as
+from streamil.cli.log import VARIABLE, machines_read, say, write_as
 from streamil.errors import ExperimentError, StreamilError
 from streamil.log import Event
 from streamil.orphan import end_with_parent
@@ -87,7 +87,10 @@ def main() -> None:
         code = error.exit_code
     except TyperException as error:
         show = getattr(error, "show", None)  # usage errors have it: usage, then what is wrong
-        show() if show else say(Event(f"error: {error}", level="error"))
+        if show and not machines_read():
+            show()
+        else:
+            say(Event(f"error: {getattr(error, 'message', error)}", level="error"))
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

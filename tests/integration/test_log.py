@@ -65,7 +65,9 @@ def test_errors_are_events_with_their_level(tmp_path: Path) -> None:
         done = streamil(*command, STREAMIL_LOG="json")
         events = events_of(done.stderr)
         assert done.returncode == 2 and events and all(event["level"] == "error" for event in events)
-    assert streamil("run", "--log", "json").returncode == 2
+    for command in (("run", "--log", "json"), ("runn",), ("run", file, "--what", "--log", "json")):
+        done = streamil(*command, STREAMIL_LOG="json")
+        assert done.returncode == 2 and all(event["level"] == "error" for event in events_of(done.stderr)), done.stderr
 
 
 def test_warnings_of_libraries_and_crashes_are_events(tmp_path: Path) -> None:
@@ -88,3 +90,18 @@ def test_a_bug_of_ours_is_one_event_with_its_trace(tmp_path: Path) -> None:
     done = streamil("run", file, "--log", "json", PYTHONPATH=str(tmp_path))
     event = json.loads(done.stderr)
     assert done.returncode == 1 and event["event"] == "ZeroDivisionError: division by zero" and "in run" in event["exception"]
+
+
+def test_what_a_thread_or_a_library_says_of_an_error_is_one_event(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import logging, threading\nimport numpy as np\n\n\ndef fail():\n    raise ValueError('in a\\nthread')\n\n\ndef samples():\n"
+        "    try:\n        fail()\n    except ValueError:\n        logging.getLogger('others').exception('it failed')\n"
+        "    thread = threading.Thread(target=fail)\n    thread.start()\n    thread.join()\n    yield np.zeros(2), 'a'\n")
+    file = tmp_path / "race.yaml"
+    file.write_text("stream: {source: {kind: python, callable: mine:samples}}\narms: {bp: {algorithm: bp-sgd}}\nservice: {device: cpu}\n")
+    done = streamil("run", file, "--log", "json")
+    logged, crashed = [event for event in events_of(done.stderr) if event["level"] == "error"]
+    assert logged["event"] == "it failed: ValueError: in a thread" and logged["logger"] == "others" and "in fail" in logged["exception"]
+    assert crashed["event"] == "ValueError: in a thread" and "in fail" in crashed["exception"]
+    as_text = streamil("run", file)
+    assert "it failed: ValueError: in a thread" in as_text.stderr.splitlines() and "Traceback" in as_text.stderr
