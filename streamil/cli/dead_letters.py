@@ -43,7 +43,7 @@ def list_letters(
     tell_left_out(topic, summary.count)
 
 
-@dead_letters.command("export")
+@dead_letters.command("export", short_help="Write what was rejected to a file, to be corrected.")
 def export_letters(
     file: File,
     out: Annotated[Path, typer.Option(metavar="DIR|FILE.jsonl", help="where to")],
@@ -60,7 +60,7 @@ def export_letters(
     say(f"{count:,} letters in {path}")
 
 
-@dead_letters.command("replay")
+@dead_letters.command("replay", short_help="Put what was rejected back on its topic.")
 def replay_letters(
     file: File, reason: Reason = None, partition: Partition = None,
     corrected: Annotated[Path | None, typer.Option(

@@ -24,7 +24,7 @@ from streamil.cli.race import (
 from streamil.errors import BrokerUnavailable, ExperimentError, TopicMissing
 
 
-@app.command()
+@app.command(short_help="Learn from an existing topic, without an experiment file.")
 def learn(
     topic: Annotated[str, typer.Option(metavar="T", help="an existing topic")],
     label: Annotated[str, typer.Option(metavar="FIELD", help="path of the label, for example payload.after.is_fraud")],

@@ -30,7 +30,7 @@ AcceptRejects = Annotated[bool, typer.Option(
     "--accept-rejects", help="pass over the bad records that come next, however many, until a good one")]
 
 
-@app.command()
+@app.command(short_help="Race IL-prox against backpropagation, all on this machine.")
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="folder for the results")] = Path("streamil-demo"),
     samples: Annotated[int, typer.Option(min=100, max=60_000, metavar="N", help="samples to race over")] = 10_000,
@@ -45,7 +45,7 @@ def demo(
     run_demo(out, samples=samples, regime=regime, stay=stay, metrics=metrics or "127.0.0.1:0", stopping=stopping)
 
 
-@app.command()
+@app.command(short_help="Validate an experiment file and say what it means.")
 def check(file: File) -> None:
     """Validate an experiment file and say what it means: inputs, classes, arms, members, parameters, memory."""
     experiment = load(file)
@@ -56,7 +56,7 @@ def check(file: File) -> None:
         typer.echo(line)
 
 
-@app.command()
+@app.command(short_help="Run a local single-node Kafka, until Ctrl-C.")
 def broker(
     folder: Annotated[Path, typer.Option(metavar="DIR", help="where its data and log stay")] = Path("streamil-broker"),
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="port; default: a free one, then kept")] = None,
@@ -78,7 +78,7 @@ def broker(
                 raise LocalKafkaError(f"the local Kafka has ended by itself; see {kafka.log}")
 
 
-@app.command()
+@app.command(short_help="Publish the stream of an experiment file to its topic.")
 def produce(
     file: File, limit: Limit = None, metrics: Metrics = None, log: Log = "text",
 ) -> None:
@@ -104,7 +104,7 @@ def produce(
             say(line)
 
 
-@app.command()
+@app.command(short_help="Learn from the topic of an experiment file.")
 def consume(
     file: File,
     until: Annotated[int | None, typer.Option(min=1, metavar="N", help="end when N samples are taken in")] = None,

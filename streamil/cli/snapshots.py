@@ -10,7 +10,7 @@ import typer
 from streamil.cli.app import app
 from streamil.cli.log import say
 
-snapshots = typer.Typer(no_args_is_help=True, help="What snapshots hold, and whether they are whole.")
+snapshots = typer.Typer(no_args_is_help=True, help="What snapshots hold, and a learner out of one.")
 app.add_typer(snapshots, name="snapshot")
 
 
@@ -23,7 +23,7 @@ def inspect_snapshot(file: Annotated[Path, typer.Argument(metavar="FILE", help="
         typer.echo(line)
 
 
-@snapshots.command("verify")
+@snapshots.command("verify", short_help="Say of each file whether it is a whole snapshot.")
 def verify_snapshots(files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="snapshots")]) -> None:
     """Say of each file whether it is a whole snapshot; exit 1 when one is not."""
     from streamil.snapshot.show import verify
@@ -36,7 +36,7 @@ def verify_snapshots(files: Annotated[list[Path], typer.Argument(metavar="FILE..
         raise typer.Exit(1)
 
 
-@snapshots.command("export")
+@snapshots.command("export", short_help="Take one learner out, as a torch program.")
 def export_snapshot(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="snapshot")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="where model.pt2, model.safetensors and model.json go")],
