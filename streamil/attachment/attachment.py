@@ -211,8 +211,8 @@ class Attachment:
             if answers:
                 self._tell(Event(f"the broker at {servers} answers again"))
             elif refused:
-                self._tell(Event(f"the broker at {servers} is there, but {refused}; learning waits, and a start anew "
-                                 "reads the files with passwords and certificates again", level="error"))
+                self._tell(Event(f"the broker at {servers} is there, but {refused}; learning waits, and the files of "
+                                 "passwords and certificates are read again until it lets us in", level="error"))
             else:
                 self._tell(Event(f"the broker at {servers} does not answer: learning waits for it", level="warning"))
         if self._keeper is None:

@@ -66,9 +66,10 @@ logging.getLogger("kafka").propagate = False
 def consumer(kafka: Kafka, **settings: Any) -> KafkaConsumer:
     """Return a consumer that is told what to read and where, and that never commits or resets by itself."""
     with connecting(kafka):
-        return KafkaConsumer(**_common(kafka), auto_offset_reset="none", enable_auto_commit=False,
-                             allow_auto_create_topics=False, isolation_level="read_committed",
-                             max_partition_fetch_bytes=kafka.fetch_bytes, fetch_max_bytes=kafka.fetch_bytes, **settings)
+        return KafkaConsumer(**_common(kafka) | {
+            "auto_offset_reset": "none", "enable_auto_commit": False, "allow_auto_create_topics": False,
+            "isolation_level": "read_committed", "max_partition_fetch_bytes": kafka.fetch_bytes,
+            "fetch_max_bytes": kafka.fetch_bytes} | settings)
 
 
 def producer(kafka: Kafka, **settings: Any) -> KafkaProducer:

@@ -20,7 +20,7 @@ from kafka.errors import (
 )
 from kafka.structs import OffsetAndMetadata
 
-from streamil.errors import BrokerError, BrokerUnavailable, PositionLost
+from streamil.errors import BrokerError, BrokerUnavailable, ExperimentError, PositionLost
 from streamil.experiment import Kafka
 from streamil.kafka.clients import consumer, errors, listener
 from streamil.kafka.topics import LOOK_MS, describe_topic, require_fit
@@ -29,6 +29,8 @@ ASK_MS = 1_500
 """How long a question to the broker may take while it is away: the learner does not wait for figures."""
 
 CLOSE_MS = 1_000
+ANEW_SECONDS = 5.0
+"""Between two tries to come in with what the files of passwords and certificates say by then."""
 PAUSE_SECONDS = 0.1
 """Between two tries where the library itself does not wait."""
 LOOK_RECORDS = 16
@@ -94,7 +96,7 @@ class TopicReader:
         self.kafka, self.topic, self.group, self._on_trimmed = kafka, topic, group, on_trimmed
         self._partition = TopicPartition(topic, partition or 0)
         self._position = self.trimmed = 0
-        self.reachable, self.refused = True, ""
+        self.reachable, self.refused, self._tried = True, "", 0.0
         self._client: Any = consumer(kafka, group_id=group)
         try:
             self._client.assign([self._partition])
@@ -173,7 +175,19 @@ class TopicReader:
         self.reachable = reachable
         said = None if reachable else listener.refused()
         self.refused = "" if reachable else self.refused or (said.told() if said else "")
+        if self.refused and time.monotonic() - self._tried > ANEW_SECONDS:
+            self._come_in_anew()
         return self._end
+
+    def _come_in_anew(self) -> None:
+        """Read passwords and certificates again: where they let us in now, go on with that connection."""
+        with contextlib.suppress(BrokerError, ExperimentError):
+            client = consumer(self.kafka, group_id=self.group, bootstrap_timeout_ms=ASK_MS)
+            self.close()
+            self._client = client
+            self._client.assign([self._partition])
+            self._seek(self._position)
+        self._tried = time.monotonic()
 
     def commit(self, position: int) -> None:
         """Tell the broker that the group has dealt with all before `position`; failing is no error.
