@@ -48,7 +48,6 @@ def run(experiment: Experiment, *, limit: int | None = None, out: Path | None = 
     Examples
     --------
     >>> from streamil.experiment import Experiment
-    from streamil.log import Event, Tell, nobody
     >>> experiment = Experiment.model_validate({
     ...     "stream": {"source": {"kind": "elec"}, "limit": 200},
     ...     "arms": {"il": {"algorithm": "il-prox", "alpha": 0.1}, "bp": {"algorithm": "bp-sgd"}}})

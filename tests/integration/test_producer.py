@@ -88,7 +88,7 @@ def test_limit_counts_from_the_first_sample_and_records_may_change_size(kafka_se
 
 
 def test_a_killed_producer_goes_on_where_it_was(kafka_settings: Kafka, topic: str) -> None:
-    experiment = an_experiment(kafka_settings, topic, rate=2000, limit=4000, samples_per_record=3)
+    experiment = an_experiment(kafka_settings, topic, rate=300, limit=4000, samples_per_record=3)
     command = [sys.executable, "-c", PROCESS, experiment.model_dump_json()]
     ends = []
     for seconds in (0.3, 0.7):
