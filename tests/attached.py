@@ -81,10 +81,7 @@ def send(kafka: Kafka, topic: str, sent: Sent) -> None:
 
 def messages(kafka: Kafka, topic: str) -> list[Any]:
     with TopicReader(kafka, topic) as reader:
-        found = []
-        while reader.position < reader.end():
-            found += reader.poll(10_000)
-        return found
+        return list(reader.up_to(reader.end()))
 
 
 def made_anew(kafka: Kafka, topic: str) -> None:

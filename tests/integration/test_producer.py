@@ -44,12 +44,8 @@ def an_experiment(kafka: Kafka, topic: str, **stream: Any) -> Experiment:
 
 
 def everything(kafka: Kafka, topic: str) -> list[Message]:
-    messages: list[Message] = []
     with TopicReader(kafka, topic) as reader:
-        deadline = time.monotonic() + 30
-        while reader.end() > reader.position and time.monotonic() < deadline:
-            messages += reader.poll(10_000)
-    return messages
+        return list(reader.up_to(reader.end()))
 
 
 def assert_whole(experiment: Experiment, count: int) -> None:
