@@ -226,8 +226,12 @@ def experiment_of(learner: Learner, topic: str, *, kafka: Kafka, label: str | No
     if before is None:
         guess = _guess(experiment, learner, tell)
     else:
-        guess = {"features": before["stream"]["source"]["features"],
-                 "algorithm": before["arms"][ARM]["algorithm"]}
+        try:
+            guess = {"features": before["stream"]["source"]["features"],
+                     "algorithm": before["arms"][ARM]["algorithm"]}
+        except (KeyError, TypeError):
+            raise ExperimentError(f"snapshots: {snapshots}: holds those of another race, not of one learner on a "
+                                  "topic: name another folder") from None
     if learner.features is None and guess["features"] is not None:
         source["features"] = guess["features"]
     if learner.algorithm is None:

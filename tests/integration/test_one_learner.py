@@ -49,6 +49,18 @@ def test_flat_booleans_are_learned_without_id_and_time(kafka_settings: Kafka, to
     assert sum(state["race"]["counts"]["rejected"].values()) == 0
 
 
+def test_snapshots_of_a_race_are_not_taken_for_those_of_a_learner(kafka_settings: Kafka, topic: str, tmp_path: Path) -> None:
+    """The folder that is taken where none is named is that of a race on a topic of that name, too."""
+    send(kafka_settings, topic, records("w08_flat_booleans.jsonl"))
+    (tmp_path / "race.yaml").write_text(json.dumps({
+        "name": topic, "stream": {"source": {"kind": "topic", "label": "is_fraud", "features": ["age"]}}, "arms": {"bp": {"algorithm": "bp-sgd"}},
+        "kafka": {"bootstrap_servers": kafka_settings.bootstrap_servers}, "service": {"metrics": "127.0.0.1:0", "device": "cpu"}}))
+    assert streamil("consume", tmp_path / "race.yaml", "--until", 20).returncode == 0
+    done = streamil(*learn_command(kafka_settings, topic, "--until", 60, "--snapshots", tmp_path / "snapshots" / topic))
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "holds those of another race, not of one learner on a topic: name another folder" in done.stderr
+
+
 def test_an_envelope_is_learned_by_a_path(kafka_settings: Kafka, topic: str, tmp_path: Path) -> None:
     send(kafka_settings, topic, records("w08_envelope.jsonl"))
     done = streamil(*learn_command(kafka_settings, topic, "--until", 12, "--out", tmp_path / "out", "--snapshots",
