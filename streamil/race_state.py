@@ -24,7 +24,7 @@ from streamil.learners import learner_class
 from streamil.learners.hyperparameters import read_members
 from streamil.state_entries import entries, part, text
 
-VERSION = 1
+VERSION = 2
 """Of the form of the state."""
 STREAM = ("source", "seed", "regimes", "classes", "label_map", "scale", "features", "missing_indicators")
 """Keys of the stream that say what its samples mean; the others say how they travel, and how many."""

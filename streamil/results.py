@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +16,9 @@ import pyarrow.parquet as pq
 from streamil.race import Race
 from streamil.racing_arm import RacingArm
 
+MEASURES = ("windowed", "fading", "log_loss", "kappa", "kappa_temporal", "kappa_majority", "macro_f1")
+"""What `summary.json` has of each member beside accuracy, by the names of `Prequential`."""
+
 
 def summary(race: Race) -> dict[str, Any]:
     """Return the result of a race so far: plain values, strict JSON, no clock time.
@@ -23,21 +26,47 @@ def summary(race: Race) -> dict[str, Any]:
     `samples` on top counts what was taken in; a member's counts what it has predicted and scored. `replanned` is there
     where the race went on under another plan: from there on its numbers need not repeat.
     """
+    labels = race.featurizer.labels.names
     replanned = {"replanned": list(race.replanned)} if race.replanned else {}
     return {
         "experiment": race.experiment.name,
         "samples": race.samples,
         "learned_hash": race.learned_hash.hex(),
         **replanned,
-        "arms": {name: {"members": _members(arm)} for name, arm in race.arms.items()},
+        "arms": {name: {"members": _members(arm, labels)} for name, arm in race.arms.items()},
         "comparisons": [
-            {"challenger": challenger, "baseline": baseline, **strict(comparison.summary())}
+            strict({"challenger": challenger, "baseline": baseline, **(found := comparison.summary()),
+                    "speedup": speedup(race.arms[challenger], race.arms[baseline], found["pair"]),
+                    "since_segment": comparison.since_segment()})
             for (challenger, baseline), comparison in race.comparisons.items()
         ],
     }
 
 
-def _members(arm: RacingArm) -> list[dict[str, Any]]:
+def speedup(challenger: RacingArm, baseline: RacingArm, pair: Sequence[int] | None) -> float | None:
+    """Return how many times fewer samples a candidate needed for the windowed accuracy that the other has now.
+
+    Read from the learning curve, whose points stand up to 1/250 of the stream apart; seeds are averaged. None: it has
+    not been there, or the window is not full.
+
+    Parameters
+    ----------
+    challenger, baseline
+        The arms.
+    pair
+        Candidate of each.
+    """
+    window = baseline.figures.window
+    if pair is None or baseline.figures.samples < window:
+        return None
+    ours, theirs = list(challenger.plan.candidates[pair[0]]), list(baseline.plan.candidates[pair[1]])
+    now = baseline.figures.windowed[theirs].mean()
+    samples, windowed, _ = challenger.curve.points(challenger.figures)
+    there = np.flatnonzero((windowed[:, ours].mean(axis=1) >= now) & (samples >= window))
+    return baseline.figures.samples / int(samples[there[0]]) if len(there) else None
+
+
+def _members(arm: RacingArm, labels: Sequence[str]) -> list[dict[str, Any]]:
     figures, population = arm.figures, arm.population
     diverged = population.diverged.tolist() if population else [False] * len(arm.plan.members)
     rows = []
@@ -49,7 +78,11 @@ def _members(arm: RacingArm) -> list[dict[str, Any]]:
             "samples": figures.samples,
             "correct": int(figures.correct[member]),
             "accuracy": strict(float(figures.cumulative[member])),
-            "log_loss": strict(float(figures.log_loss[member])),
+            **{name: strict(float(getattr(figures, name)[member])) for name in MEASURES},
+            "area_under_curve": strict(float(arm.speed.area[member])),
+            "samples_to": {f"{threshold:g}": int(needed) or None for threshold, needed in zip(
+                arm.speed.thresholds, arm.speed.reached[member], strict=True)},
+            "recall": {label: strict(float(one)) for label, one in zip(labels, figures.recall[member], strict=False)},
             "diverged": bool(diverged[member]),
         })
     return rows

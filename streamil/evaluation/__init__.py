@@ -1,4 +1,4 @@
-"""Test-then-train evaluation: prequential metrics, the paired sequential test, comparisons of arms, and curves.
+"""Test-then-train evaluation: prequential metrics, the paired sequential test, comparisons of arms, curves, speed.
 
 Nothing here knows learners or streams. All of it is independent of how samples are cut into calls, bit for bit.
 """
@@ -7,5 +7,6 @@ from streamil.evaluation.comparison import Comparison, allot
 from streamil.evaluation.curve import Curve
 from streamil.evaluation.paired_test import PairedTest
 from streamil.evaluation.prequential import Prequential
+from streamil.evaluation.speed import Speed
 
-__all__ = ["Comparison", "Curve", "PairedTest", "Prequential", "allot"]
+__all__ = ["Comparison", "Curve", "PairedTest", "Prequential", "Speed", "allot"]

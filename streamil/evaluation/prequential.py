@@ -26,7 +26,7 @@ class Prequential:
     - `kappa_temporal` and `kappa_majority` $(p - p') / (1 - p')$, with p' the prequential accuracy of repeating the
       label before, and of the most frequent label before (the first to reach that count); the first sample is wrong
       for both (Bifet et al. 2015). Autocorrelated streams flatter everyone, so show these beside the accuracy;
-    - `macro_f1` mean F1 over the classes met as a label or as a prediction.
+    - `macro_f1` mean F1 over the classes met as a label or as a prediction; `recall` of each class, right / labels.
 
     Parameters
     ----------
@@ -214,6 +214,11 @@ class Prequential:
         """Mean over classes of F1 = 2 hits / (labels + predictions) [A]."""
         f1 = _ratio(2 * self._hits, self._labels + self._predicted)
         return _ratio(np.nansum(f1, axis=1), np.count_nonzero(~np.isnan(f1), axis=1))
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        """Share of each class's samples that were predicted right [A, K]; nan for one that was no label yet."""
+        return _ratio(self._hits, self._labels)
 
     def state_dict(self) -> State:
         """Return everything that was learned from samples, as copies."""

@@ -57,6 +57,15 @@ class Evaluation(Model):
 
     window: int = Field(1000, ge=1, le=1_000_000, description="samples in the windowed accuracy")
     fading: float = Field(0.999, ge=0.5, lt=1, description="weight of the past in the fading accuracy, per sample")
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        (0.5, 0.8, 0.9, 0.95), max_length=20, description="windowed accuracies, and how many samples each arm needs")
+
+    @field_validator("thresholds")
+    @classmethod
+    def _thresholds_once(cls, thresholds: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(thresholds)) != len(thresholds):
+            raise ValueError("each threshold once")
+        return thresholds
 
 
 class Snapshots(Model):

@@ -170,6 +170,11 @@ def _race(race: Race, before: Scored) -> Iterator[Metric]:
                                    labels=[*_MEMBER, "kind"]),
         "loss": GaugeMetricFamily("streamil_loss", "Mean log-loss (cross-entropy before each update), in nats.",
                                   labels=_MEMBER),
+        "area": GaugeMetricFamily("streamil_area_under_curve_ratio", "Mean over samples of the windowed accuracy.",
+                                  labels=_MEMBER),
+        "macro_f1": GaugeMetricFamily("streamil_macro_f1_ratio", "Mean F1 over the classes.", labels=_MEMBER),
+        "reached": GaugeMetricFamily("streamil_samples_to_threshold", "Samples until the windowed accuracy was there.",
+                                     labels=[*_MEMBER, "threshold"]),
         "diverged": GaugeMetricFamily("streamil_diverged_members", "Members frozen because an update was not finite.",
                                       labels=["experiment", "arm"]),
         "since": GaugeMetricFamily("streamil_arm_since_samples", "Labelled samples before the arm joined the race.",
@@ -209,6 +214,11 @@ def _member(families: Mapping[str, Any], info: Metric, arm: RacingArm, labels: l
     for kind, values in kappas.items():
         _add_finite(families["kappa"], [*labels, kind], values[member])
     _add_finite(families["loss"], labels, figures.log_loss[member])
+    _add_finite(families["macro_f1"], labels, figures.macro_f1[member])
+    _add_finite(families["area"], labels, arm.speed.area[member])
+    for threshold, needed in zip(arm.speed.thresholds, arm.speed.reached[member], strict=True):
+        if needed:  # one that is not reached is absent
+            families["reached"].add_metric([*labels, f"{threshold:g}"], int(needed))
     hyperparameters = arm.population.members[member].model_dump() if arm.population else arm.plan.members[member]
     info.add_sample("streamil_arm_info", {
         **{key: str(value) for key, value in hyperparameters.items() if value is not None},

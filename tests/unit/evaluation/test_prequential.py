@@ -57,6 +57,19 @@ def test_equals_river_after_every_chunk() -> None:
                 assert scores.macro_f1[member] == pytest.approx(macro_f1.get() * classes / without)
 
 
+def test_recall_equals_rivers_by_class() -> None:
+    predicted, y, loss = outcomes()
+    scores = Prequential(MEMBERS)
+    scores.update(predicted, y, loss)
+    for member in range(MEMBERS):
+        for label in range(CLASSES):
+            theirs = metrics.Recall()
+            for truth, said in zip(y.tolist(), predicted[member].tolist(), strict=True):
+                theirs.update(truth == label, said == label)
+            assert scores.recall[member, label] == pytest.approx(theirs.get())
+    assert np.isnan(scored([[1]], [0]).recall[0, 1]), "a class that was no label has none"
+
+
 def test_kappa_by_hand() -> None:
     # 6 samples, p = 4/6; labels 0 x 4, 1 x 2; predictions 0 x 4, 1 x 2: p_e = (4 x 4 + 2 x 2) / 36 = 20/36
     assert scored([[0, 0, 0, 1, 1, 0]], [0, 0, 0, 0, 1, 1]).kappa[0] == pytest.approx((24 - 20) / (36 - 20))
