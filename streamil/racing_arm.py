@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamil.arms import ArmPlan
 from streamil.errors import ExperimentError
-from streamil.evaluation import Curve, Prequential, Speed
+from streamil.evaluation import Curve, Drift, Prequential, Speed
 from streamil.experiment import Experiment
 from streamil.late_labels import Said
 from streamil.learners import create
@@ -42,8 +42,8 @@ class RacingArm:
     ----------
     population
         The learners; None before the first sample has told the number of inputs.
-    figures, curve, speed
-        Prequential accuracy so far, over time, and how fast it came.
+    figures, curve, speed, drift
+        Prequential accuracy so far, over time, how fast it came, and what changes of the stream did to it.
     since
         Labelled samples of the stream before its first one: 0, unless the arm was added to a race that had begun.
     """
@@ -55,6 +55,7 @@ class RacingArm:
                                    fading=experiment.evaluation.fading)
         self.curve = Curve(len(plan.members), CURVE_POINTS)
         self.speed = Speed(len(plan.members), experiment.evaluation.thresholds)
+        self.drift = Drift(len(plan.members))
         self.since = 0
         self._experiment, self._device, self._allow_pickle = experiment, device, allow_pickle
 
@@ -103,6 +104,7 @@ class RacingArm:
                 predicted[:, row], loss[:, row] = judged.predicted[:, 0].numpy(), judged.loss[:, 0].double().numpy()
         correct: NDArray[np.bool_] = predicted == batch.y
         self.speed.follow(self.figures, correct)
+        self.drift.follow(self.figures, correct, batch.segment)
         self.curve.follow(self.figures, predicted, batch.y, loss)
         return correct, outcome.logits
 
@@ -123,7 +125,7 @@ class RacingArm:
         learned = None if self.population is None else {
             name: tensor.cpu() for name, tensor in self.population.state_dict().items()}
         return {"since": self.since, "population": learned, "figures": self.figures.state_dict(),
-                "curve": self.curve.state_dict(), "speed": self.speed.state_dict()}
+                "curve": self.curve.state_dict(), "speed": self.speed.state_dict(), "drift": self.drift.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any], inputs: int | None) -> None:
         """Take over the state of the same arm, of samples of `inputs` values; None: it has not started.
@@ -133,7 +135,7 @@ class RacingArm:
         LearnerError, EvaluationError, ValueError, KeyError
             For a state that does not fit; the arm is then of no further use.
         """
-        entries(state, ("since", "population", "figures", "curve", "speed"))
+        entries(state, ("since", "population", "figures", "curve", "speed", "drift"))
         if (state["population"] is None) != (inputs is None):
             raise ValueError("population and number of inputs are known together, or neither is")
         self.since = whole(state, "since")
@@ -144,8 +146,9 @@ class RacingArm:
         self.figures.load_state_dict(state["figures"])
         self.curve.load_state_dict(state["curve"])
         self.speed.load_state_dict(state["speed"])
-        if not self.figures.samples == self.speed.samples:
-            raise ValueError("figures and speed are of other numbers of samples")
+        self.drift.load_state_dict(state["drift"])
+        if not self.figures.samples == self.speed.samples == self.drift.samples:
+            raise ValueError("figures, speed and drift are of other numbers of samples")
 
 
 @contextmanager

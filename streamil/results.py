@@ -33,7 +33,7 @@ def summary(race: Race) -> dict[str, Any]:
         "samples": race.samples,
         "learned_hash": race.learned_hash.hex(),
         **replanned,
-        "arms": {name: {"members": _members(arm, labels)} for name, arm in race.arms.items()},
+        "arms": {name: {"members": _members(arm, labels), "drift": _drift(arm)} for name, arm in race.arms.items()},
         "comparisons": [
             strict({"challenger": challenger, "baseline": baseline, **(found := comparison.summary()),
                     "speedup": speedup(race.arms[challenger], race.arms[baseline], found["pair"]),
@@ -41,6 +41,11 @@ def summary(race: Race) -> dict[str, Any]:
             for (challenger, baseline), comparison in race.comparisons.items()
         ],
     }
+
+
+def _drift(arm: RacingArm) -> dict[str, Any]:
+    drift = arm.drift
+    return {"notices": drift.notices, "false_alarms": drift.false_alarms, "changes": strict(drift.changes())}
 
 
 def speedup(challenger: RacingArm, baseline: RacingArm, pair: Sequence[int] | None) -> float | None:

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -77,7 +78,7 @@ class RaceMetrics(Collector):
         self.repeats = 0
         self._rejected_before: dict[str, int] = {}
         self._late_before: dict[str, int] = {}
-        self._scored_before: Scored = {}
+        self._scored_before: dict[str, Scored] = {}
         self.snapshot_failures = 0
         self.snapshots = Histogram(UPDATE_SECONDS)
         self.snapshot_last = 0.0
@@ -95,7 +96,8 @@ class RaceMetrics(Collector):
         """Show this race from now on; its counters start at 0 here, whatever it has learned in earlier processes."""
         self._rejected_before, self._late_before = dict(race.rejected), dict(race.late.counts)
         self._scored_before = {
-            name: (arm.figures.samples, arm.figures.correct.copy()) for name, arm in race.arms.items()}
+            name: Scored(arm.figures.samples, arm.figures.correct.copy(), arm.drift.notices)
+            for name, arm in race.arms.items()}
         self.updates = {name: Histogram(UPDATE_SECONDS) for name in race.arms}
         self.race = race
 
@@ -146,15 +148,19 @@ class RaceMetrics(Collector):
             yield family
 
 
-Scored = Mapping[str, tuple[int, Any]]
-"""By arm: samples scored, and right answers of each member [A]."""
+class Scored(NamedTuple):
+    """What an arm had when the process began: samples scored, right answers of each member [A], changes noticed."""
+
+    samples: int
+    correct: NDArray[np.int64]
+    notices: int
 
 
 def _since(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
     return {key: value - before.get(key, 0) for key, value in now.items()}
 
 
-def _race(race: Race, before: Scored) -> Iterator[Metric]:
+def _race(race: Race, before: Mapping[str, Scored]) -> Iterator[Metric]:
     experiment = race.experiment.name
     base = {"experiment": experiment}
     yield gauge("streamil_learned_samples", "Samples taken in.", [(base, race.samples)])
@@ -175,6 +181,8 @@ def _race(race: Race, before: Scored) -> Iterator[Metric]:
         "macro_f1": GaugeMetricFamily("streamil_macro_f1_ratio", "Mean F1 over the classes.", labels=_MEMBER),
         "reached": GaugeMetricFamily("streamil_samples_to_threshold", "Samples until the windowed accuracy was there.",
                                      labels=[*_MEMBER, "threshold"]),
+        "drift": CounterMetricFamily("streamil_drift_events", "Changes noticed in the arm's errors.",
+                                     labels=["experiment", "arm", "detector"]),
         "diverged": GaugeMetricFamily("streamil_diverged_members", "Members frozen because an update was not finite.",
                                       labels=["experiment", "arm"]),
         "since": GaugeMetricFamily("streamil_arm_since_samples", "Labelled samples before the arm joined the race.",
@@ -186,6 +194,7 @@ def _race(race: Race, before: Scored) -> Iterator[Metric]:
         diverged = float(arm.population.diverged.sum()) if arm.population else 0.0
         families["diverged"].add_metric([experiment, name], diverged)
         families["since"].add_metric([experiment, name], arm.since)
+        families["drift"].add_metric([experiment, name, "adwin"], arm.drift.notices - before[name].notices)
     yield info
     yield from families.values()
     yield from _comparisons(race)
@@ -203,8 +212,8 @@ def _members_shown(arm: RacingArm) -> list[tuple[str, int]]:
 
 
 def _member(families: Mapping[str, Any], info: Metric, arm: RacingArm, labels: list[str], member: int,
-            before: Scored) -> None:
-    figures, (samples, correct) = arm.figures, before[arm.plan.name]
+            before: Mapping[str, Scored]) -> None:
+    figures, (samples, correct, _) = arm.figures, before[arm.plan.name]
     families["samples"].add_metric(labels, figures.samples - samples)
     families["correct"].add_metric(labels, int(figures.correct[member] - correct[member]))
     families["updates"].add_metric(labels, (figures.samples - samples) // arm.plan.batch_size)
