@@ -73,6 +73,7 @@ class RaceMetrics(Collector):
         self.race: Race | None = None
         self.lock = threading.Lock()
         self.updates: dict[str, Histogram] = {}
+        self.seconds_to: dict[str, NDArray[np.float64]] = {}
         self.latency = Histogram(LATENCY_SECONDS)
         self.latency_skipped = 0
         self.repeats = 0
@@ -91,6 +92,9 @@ class RaceMetrics(Collector):
         start = time.perf_counter()
         yield
         self.updates[arm].observe((time.perf_counter() - start) / updates, updates)
+        if self.race is not None:  # thresholds that this call has reached
+            reached, seconds = self.race.arms[arm].speed.reached, self.seconds_to[arm]
+            seconds[(reached > 0) & np.isnan(seconds)] = self.updates[arm].sum
 
     def watch(self, race: Race) -> None:
         """Show this race from now on; its counters start at 0 here, whatever it has learned in earlier processes."""
@@ -99,6 +103,8 @@ class RaceMetrics(Collector):
             name: Scored(arm.figures.samples, arm.figures.correct.copy(), arm.drift.notices)
             for name, arm in race.arms.items()}
         self.updates = {name: Histogram(UPDATE_SECONDS) for name in race.arms}
+        # what was reached in an earlier process is infinitely long ago, and not shown
+        self.seconds_to = {name: np.where(arm.speed.reached > 0, np.inf, np.nan) for name, arm in race.arms.items()}
         self.race = race
 
     def snapshot_written(self, seconds: float) -> None:
@@ -140,7 +146,7 @@ class RaceMetrics(Collector):
             yield GaugeMetricFamily(f"streamil_{name}", text, value)
         if self.race is not None:
             with self.lock:
-                yield from list(_race(self.race, self._scored_before))
+                yield from list(_race(self.race, self._scored_before, self.seconds_to))
         for arm, histogram in self.updates.items():
             family = HistogramMetricFamily(
                 "streamil_update_duration_seconds", "Time of one update (mini-batch) of an arm.", labels=["arm"])
@@ -160,7 +166,7 @@ def _since(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
     return {key: value - before.get(key, 0) for key, value in now.items()}
 
 
-def _race(race: Race, before: Mapping[str, Scored]) -> Iterator[Metric]:
+def _race(race: Race, before: Mapping[str, Scored], seconds_to: Mapping[str, NDArray[np.float64]]) -> Iterator[Metric]:
     experiment = race.experiment.name
     base = {"experiment": experiment}
     yield gauge("streamil_learned_samples", "Samples taken in.", [(base, race.samples)])
@@ -181,6 +187,8 @@ def _race(race: Race, before: Mapping[str, Scored]) -> Iterator[Metric]:
         "macro_f1": GaugeMetricFamily("streamil_macro_f1_ratio", "Mean F1 over the classes.", labels=_MEMBER),
         "reached": GaugeMetricFamily("streamil_samples_to_threshold", "Samples until the windowed accuracy was there.",
                                      labels=[*_MEMBER, "threshold"]),
+        "seconds": GaugeMetricFamily("streamil_seconds_to_threshold", "Seconds of learning until it was there.",
+                                     labels=[*_MEMBER, "threshold"]),
         "drift": CounterMetricFamily("streamil_drift_events", "Changes noticed in the arm's errors.",
                                      labels=["experiment", "arm", "detector"]),
         "diverged": GaugeMetricFamily("streamil_diverged_members", "Members frozen because an update was not finite.",
@@ -191,6 +199,8 @@ def _race(race: Race, before: Mapping[str, Scored]) -> Iterator[Metric]:
     for name, arm in race.arms.items():
         for label, member in _members_shown(arm):
             _member(families, info, arm, [experiment, name, label], member, before)
+            for threshold, seconds in zip(arm.speed.thresholds, seconds_to[name][member], strict=True):
+                _add_finite(families["seconds"], [experiment, name, label, f"{threshold:g}"], seconds)
         diverged = float(arm.population.diverged.sum()) if arm.population else 0.0
         families["diverged"].add_metric([experiment, name], diverged)
         families["since"].add_metric([experiment, name], arm.since)

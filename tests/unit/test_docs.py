@@ -153,7 +153,7 @@ def test_the_records_of_the_page_are_records():
 def test_the_metrics_of_the_consumer_are_documented():
     telemetry = RaceMetrics()
     experiment = Experiment.model_validate({
-        "stream": {**SOURCE, "limit": 100}, "arms": {**ARMS, "il": {"algorithm": "il-prox"}}})
+        "stream": {**SOURCE, "limit": 100}, "arms": {**ARMS, "il": {"algorithm": "il-prox"}}, "evaluation": {"window": 50, "thresholds": [0]}})
     race = Race(experiment, lock=telemetry.lock, timed=telemetry.timed)
     telemetry.watch(race)
     (records,) = open_stream(experiment.stream, Path())

@@ -3,6 +3,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,3 +179,30 @@ def test_counters_start_at_0_with_the_process_whatever_was_learned_before(teleme
     assert value(samples, "streamil_samples_total", arm="bp", member="0") == 0 == value(samples, "streamil_correct_total", arm="bp", member="0")
     learn(race)
     assert value(scrape(serve(later)), "streamil_samples_total", arm="bp", member="0") == 20
+
+
+def test_thresholds_are_shown_once_they_are_reached_and_seconds_for_those_of_this_process() -> None:
+    experiment = Experiment.model_validate({
+        "stream": {"source": {"kind": "elec"}}, "arms": {"bp": {"algorithm": "bp-sgd"}}, "evaluation": {"window": 10, "thresholds": [0.0, 0.5, 1.0]}})
+    records = Records(y=["a"] * 30, columns={"v": [float(n) for n in range(30)]})
+
+    def shown(telemetry: RaceMetrics, name: str) -> dict[str, float]:
+        return {sample.labels["threshold"]: sample.value for metric in telemetry.collect() if metric.name == name for sample in metric.samples}
+
+    def watched(state: Any = None) -> tuple[RaceMetrics, Race]:
+        telemetry = RaceMetrics()
+        race = Race(experiment, lock=telemetry.lock, timed=telemetry.timed)
+        if state is not None:
+            race.load_state_dict(state)
+        telemetry.watch(race)
+        return telemetry, race
+
+    telemetry, race = watched()
+    race.feed(records[:10], np.arange(10))
+    assert shown(telemetry, "streamil_samples_to_threshold") == {"0": 10, "0.5": 10}
+    again, later = watched(race.state_dict())
+    later.feed(records[10:], np.arange(10, 30))
+    assert shown(again, "streamil_samples_to_threshold") == {"0": 10, "0.5": 10, "1": 11}
+    seconds = shown(again, "streamil_seconds_to_threshold")
+    assert seconds.keys() == {"1"} and 0 < seconds["1"] < 60, "what an earlier process reached took seconds of its own"
+    assert shown(telemetry, "streamil_seconds_to_threshold").keys() == {"0", "0.5"}
