@@ -1,8 +1,9 @@
-"""How often a verdict is wrong, how soon it comes, and what it costs.
+"""How often a verdict is wrong, how soon it comes, and what the figures cost.
 
-python benchmarks/verdicts.py false-leads [--streams 2000]   # watched after every sample, no difference there
-python benchmarks/verdicts.py decisions [--streams 1000]     # samples to a verdict over those of a fixed-size test
-python benchmarks/verdicts.py rate                           # pairs a second, in blocks of 1,000
+python benchmarks/evaluation.py false-leads [--streams 2000]   # watched after every sample, no difference there
+python benchmarks/evaluation.py decisions [--streams 1000]     # samples to a verdict over those of a fixed-size test
+python benchmarks/evaluation.py rate                           # pairs a second, in blocks of 1,000
+python benchmarks/evaluation.py cost                           # of 32 members' figures, beside their learning
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from streamil.evaluation import PairedTest
+from streamil.evaluation import Curve, Drift, PairedTest, Prequential, Speed
 from streamil.evaluation.boundary import boundary
+from streamil.learners import create
 
 ALPHA = 0.05
 SAMPLES = 5_000
@@ -134,18 +137,43 @@ def rate() -> None:
           f"from {min(speeds):,.0f} to {max(speeds):,.0f}")
 
 
+def cost() -> None:
+    """Print what the figures of 32 members take, beside what learning takes."""
+    torch.set_num_threads(1)
+    for size, layers in ((8, [784, 256, 256, 10]), (8, [784, 64, 64, 10]), (1, [784, 64, 64, 10])):
+        members = [{"learning_rate": 0.01, "seed": seed} for seed in range(32)]
+        population = create("bp-sgd", layers, members, batch_size=size)
+        x, y, segment = torch.rand(256, 784), torch.randint(0, 10, (256,)), np.zeros(256, np.int64)
+        scores, curve, speed, drift = Prequential(32), Curve(32, 500), Speed(32, (0.5, 0.8, 0.9, 0.95)), Drift(32)
+        learning = figures = 0.0
+        for _ in range(8):
+            begin = time.process_time()
+            outcome = population.learn(x, y)
+            middle = time.process_time()
+            predicted, loss = outcome.predicted.numpy(), outcome.loss.double().numpy()
+            correct = predicted == y.numpy()
+            speed.follow(scores, correct)
+            drift.follow(scores, correct, segment)
+            curve.follow(scores, predicted, y.numpy(), loss)
+            learning, figures = learning + middle - begin, figures + time.process_time() - middle
+        print(f"bp-sgd {'-'.join(map(str, layers))}, mini-batches of {size}: learning {learning / 2048 * 1e6:.0f} us a "
+              f"sample, figures {figures / 2048 * 1e6:.1f} us, {100 * figures / learning:.1f} %", flush=True)
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("false-leads", "decisions", "rate"))
+    parser.add_argument("what", choices=("false-leads", "decisions", "rate", "cost"))
     parser.add_argument("--streams", type=int)
     options = parser.parse_args()
     if options.what == "false-leads":
         false_leads(options.streams or 2_000)
     elif options.what == "decisions":
         decisions(options.streams or 1_000)
-    else:
+    elif options.what == "rate":
         rate()
+    else:
+        cost()
 
 
 if __name__ == "__main__":
