@@ -109,4 +109,6 @@ def verdict(one: Mapping[str, Any]) -> str:
     if one["mean_difference"] is None:
         return "open (no samples yet)"
     mean, lower, upper = (f"{100 * one[key]:+.2f}" for key in ("mean_difference", "lower", "upper"))
-    return f"{one['verdict']}, {mean} points [{lower}, {upper}] over {one['samples']:,} samples"
+    line = f"{one['verdict']}, {mean} points [{lower}, {upper}] over {one['samples']:,} samples"
+    faster = one.get("speedup")
+    return line + (f"; had the baseline's present accuracy {faster:.1f} times sooner" if faster and faster > 1 else "")
