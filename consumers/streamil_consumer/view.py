@@ -7,7 +7,7 @@ from typing import Any
 
 from streamil.attachment import Attachment
 from streamil.race import Race
-from streamil.results import standings, strict
+from streamil.results import speedup, standings, strict
 from streamil.telemetry.metrics import RaceMetrics
 
 FEATURES_SHOWN = 100
@@ -48,8 +48,10 @@ class View:
         """Return what `/status.json` shows."""
         race = self._race
         with self._telemetry.lock:
-            comparisons = [{"challenger": pair[0], "baseline": pair[1], **comparison.summary()}
-                           for pair, comparison in race.comparisons.items()]
+            comparisons = [
+                {"challenger": challenger, "baseline": baseline, **(found := comparison.summary()),
+                 "speedup": speedup(race.arms[challenger], race.arms[baseline], found["pair"])}
+                for (challenger, baseline), comparison in race.comparisons.items()]
             return {
                 "experiment": race.experiment.name, "topic": race.experiment.topic, "state": self.state,
                 "broker_away": self._attachment.broker_away,
