@@ -35,12 +35,18 @@ def summary(race: Race) -> dict[str, Any]:
         **replanned,
         "arms": {name: {"members": _members(arm, labels), "drift": _drift(arm)} for name, arm in race.arms.items()},
         "comparisons": [
-            strict({"challenger": challenger, "baseline": baseline, **(found := comparison.summary()),
-                    "speedup": speedup(race.arms[challenger], race.arms[baseline], found["pair"]),
-                    "since_segment": comparison.since_segment()})
-            for (challenger, baseline), comparison in race.comparisons.items()
+            {**row, "since_segment": strict(comparison.since_segment())}
+            for row, comparison in zip(comparison_rows(race), race.comparisons.values(), strict=True)
         ],
     }
+
+
+def comparison_rows(race: Race) -> list[dict[str, Any]]:
+    """Return one row per comparison: its verdict on the whole stream, and the challenger's speedup."""
+    return [
+        strict({"challenger": challenger, "baseline": baseline, **(found := comparison.summary()),
+                "speedup": speedup(race.arms[challenger], race.arms[baseline], found["pair"])})
+        for (challenger, baseline), comparison in race.comparisons.items()]
 
 
 def _drift(arm: RacingArm) -> dict[str, Any]:
@@ -74,6 +80,9 @@ def speedup(challenger: RacingArm, baseline: RacingArm, pair: Sequence[int] | No
 def _members(arm: RacingArm, labels: Sequence[str]) -> list[dict[str, Any]]:
     figures, population = arm.figures, arm.population
     diverged = population.diverged.tolist() if population else [False] * len(arm.plan.members)
+    # each of these is computed for all members at once
+    measures = {name: getattr(figures, name) for name in ("cumulative", *MEASURES)}
+    area, recall = arm.speed.area, figures.recall
     rows = []
     for member, written in enumerate(arm.plan.members):
         hyperparameters = population.members[member].model_dump(mode="json") if population else written
@@ -82,12 +91,12 @@ def _members(arm: RacingArm, labels: Sequence[str]) -> list[dict[str, Any]]:
             "seed": written["seed"],
             "samples": figures.samples,
             "correct": int(figures.correct[member]),
-            "accuracy": strict(float(figures.cumulative[member])),
-            **{name: strict(float(getattr(figures, name)[member])) for name in MEASURES},
-            "area_under_curve": strict(float(arm.speed.area[member])),
+            "accuracy": strict(float(measures["cumulative"][member])),
+            **{name: strict(float(measures[name][member])) for name in MEASURES},
+            "area_under_curve": strict(float(area[member])),
             "samples_to": {f"{threshold:g}": int(needed) or None for threshold, needed in zip(
                 arm.speed.thresholds, arm.speed.reached[member], strict=True)},
-            "recall": {label: strict(float(one)) for label, one in zip(labels, figures.recall[member], strict=False)},
+            "recall": {label: strict(float(one)) for label, one in zip(labels, recall[member], strict=False)},
             "diverged": bool(diverged[member]),
         })
     return rows

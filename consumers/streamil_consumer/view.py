@@ -7,7 +7,7 @@ from typing import Any
 
 from streamil.attachment import Attachment
 from streamil.race import Race
-from streamil.results import speedup, standings, strict
+from streamil.results import comparison_rows, standings
 from streamil.telemetry.metrics import RaceMetrics
 
 FEATURES_SHOWN = 100
@@ -48,10 +48,6 @@ class View:
         """Return what `/status.json` shows."""
         race = self._race
         with self._telemetry.lock:
-            comparisons = [
-                {"challenger": challenger, "baseline": baseline, **(found := comparison.summary()),
-                 "speedup": speedup(race.arms[challenger], race.arms[baseline], found["pair"])}
-                for (challenger, baseline), comparison in race.comparisons.items()]
             return {
                 "experiment": race.experiment.name, "topic": race.experiment.topic, "state": self.state,
                 "broker_away": self._attachment.broker_away,
@@ -62,5 +58,5 @@ class View:
                 "offset": self._attachment.offset, "lag": self.lag, "rejected": sum(race.rejected.values()),
                 "repeats": self._telemetry.repeats, "snapshot_failures": self._telemetry.snapshot_failures,
                 "waiting_for_labels": len(race.late), "arms": standings(race),
-                "comparisons": strict(comparisons),
+                "comparisons": comparison_rows(race),
             }

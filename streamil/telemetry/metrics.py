@@ -199,8 +199,12 @@ def _race(race: Race, before: Mapping[str, Scored], seconds_to: Mapping[str, NDA
     for name, arm in race.arms.items():
         for label, member in _members_shown(arm):
             _member(families, info, arm, [experiment, name, label], member, before)
-            for threshold, seconds in zip(arm.speed.thresholds, seconds_to[name][member], strict=True):
-                _add_finite(families["seconds"], [experiment, name, label, f"{threshold:g}"], seconds)
+            for threshold, needed, seconds in zip(
+                    arm.speed.thresholds, arm.speed.reached[member], seconds_to[name][member], strict=True):
+                place = [experiment, name, label, f"{threshold:g}"]
+                if needed:  # one that is not reached is absent
+                    families["reached"].add_metric(place, int(needed))
+                _add_finite(families["seconds"], place, seconds)
         diverged = float(arm.population.diverged.sum()) if arm.population else 0.0
         families["diverged"].add_metric([experiment, name], diverged)
         families["since"].add_metric([experiment, name], arm.since)
@@ -235,9 +239,6 @@ def _member(families: Mapping[str, Any], info: Metric, arm: RacingArm, labels: l
     _add_finite(families["loss"], labels, figures.log_loss[member])
     _add_finite(families["macro_f1"], labels, figures.macro_f1[member])
     _add_finite(families["area"], labels, arm.speed.area[member])
-    for threshold, needed in zip(arm.speed.thresholds, arm.speed.reached[member], strict=True):
-        if needed:  # one that is not reached is absent
-            families["reached"].add_metric([*labels, f"{threshold:g}"], int(needed))
     hyperparameters = arm.population.members[member].model_dump() if arm.population else arm.plan.members[member]
     info.add_sample("streamil_arm_info", {
         **{key: str(value) for key, value in hyperparameters.items() if value is not None},
