@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from streamil.direct import run
+from streamil.evaluation import Curve, Prequential
 from streamil.experiment import Experiment
 from streamil.race import Race
 from streamil.report.lines import verdict
@@ -49,6 +51,17 @@ def test_speedup_is_none_before_a_full_window_and_for_who_has_not_been_there() -
     il, bp = race.arms["il"], race.arms["bp"]
     assert bp.figures.windowed[0] < il.figures.windowed.mean() and speedup(bp, il, [0, 0]) is None
     assert speedup(il, bp, None) is None
+
+
+def test_a_window_that_is_not_full_is_no_place_to_have_been() -> None:
+    """Right on the first 60 samples, wrong on the next 60, then right: at 60 of 100 the window says 1."""
+    def arm(correct: np.ndarray) -> Any:
+        figures, curve = Prequential(1, window=100), Curve(1, 5000)
+        curve.follow(figures, np.where(correct, 0, 1)[None], np.zeros(len(correct), np.int64), np.zeros((1, len(correct))))
+        return SimpleNamespace(plan=SimpleNamespace(candidates=((0,),)), figures=figures, curve=curve)
+
+    challenger, baseline = arm(np.r_[np.ones(60, bool), np.zeros(60, bool), np.ones(380, bool)]), arm(np.ones(500, bool))
+    assert speedup(challenger, baseline, [0, 0]) == 500 / 220
 
 
 def test_figures_of_an_empty_race_are_null_not_nan() -> None:
