@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from streamil.errors import LearnerError
-from streamil.experiment import Arm, ComparisonOf, Experiment, batch_sizes
+from streamil.experiment import Arm, ComparisonOf, Experiment, batch_sizes, control_name
 from streamil.experiment_file import nearest
 from streamil.learners import ALGORITHMS, FOREIGN, learner_class
 from streamil.problems import problems
@@ -29,10 +29,24 @@ class ArmPlan:
     members: tuple[dict[str, Any], ...]
     candidates: tuple[tuple[int, ...], ...]
     """Members of each candidate: they differ in the seed alone."""
+    control_of: str | None = None
+    """The arm that this one is an A/A control of: equal but for the seeds."""
 
 
 def plan_arms(experiment: Experiment) -> list[ArmPlan]:
-    """Return the arms of the experiment, with sweeps and seeds written out.
+    """Return the arms that this process learns, with sweeps and seeds written out; A/A controls come last.
+
+    Raises
+    ------
+    ExperimentError
+        For an algorithm that does not exist and for each wrong hyperparameter.
+    """
+    here = experiment.learned_here
+    return [plan for plan in plan_all_arms(experiment) if here is None or plan.name in here]
+
+
+def plan_all_arms(experiment: Experiment) -> list[ArmPlan]:
+    """Return all arms of the experiment, also those that other processes learn; see `plan_arms`.
 
     Raises
     ------
@@ -68,7 +82,12 @@ def plan_arms(experiment: Experiment) -> list[ArmPlan]:
                   for name, size in batch_sizes(entry, arm)]
     if found:
         raise experiment.error(found)
-    return plans
+    return plans + [_control(plan) for name in experiment.verdict.controls for plan in plans if plan.name == name]
+
+
+def _control(plan: ArmPlan) -> ArmPlan:
+    members = tuple({**member, "seed": member["seed"] + len(plan.candidates[0])} for member in plan.members)
+    return replace(plan, name=control_name(plan.name), members=members, control_of=plan.name)
 
 
 def _candidates(
@@ -103,8 +122,14 @@ def plan_comparisons(experiment: Experiment, arms: Sequence[ArmPlan]) -> list[Co
     """Return the comparisons of the file, or every IL arm against every arm that is not IL, of equal batch size."""
     if experiment.comparisons is not None:
         return list(experiment.comparisons)
+    own = [arm for arm in arms if arm.control_of is None]
     return [
         ComparisonOf(challenger=challenger.name, baseline=baseline.name)
-        for challenger in arms if challenger.family == "il"
-        for baseline in arms if baseline.family != "il" and baseline.batch_size == challenger.batch_size
+        for challenger in own if challenger.family == "il"
+        for baseline in own if baseline.family != "il" and baseline.batch_size == challenger.batch_size
     ]
+
+
+def plan_controls(arms: Sequence[ArmPlan]) -> list[ComparisonOf]:
+    """Return the comparisons of arms with their A/A controls."""
+    return [ComparisonOf(challenger=arm.control_of, baseline=arm.name) for arm in arms if arm.control_of is not None]

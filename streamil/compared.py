@@ -8,24 +8,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamil.arms import ArmPlan, plan_comparisons
+from streamil.arms import ArmPlan, plan_comparisons, plan_controls
 from streamil.evaluation import Comparison, allot
 from streamil.experiment import Experiment
 from streamil.state_entries import entries, part, whole
 
 
 class Comparisons(dict[tuple[str, str], Comparison]):
-    """Comparisons by (challenger, baseline), each at its share of `verdict.alpha`.
+    """Comparisons by (challenger, baseline), each at its share of `verdict.alpha`; those with A/A controls beside.
+
+    A comparison with a control states nothing, so it takes no share of alpha from the others; its own is as large.
+
+    Parameters
+    ----------
+    experiment
+        What is compared.
+    arms
+        The arms that take part here, by name.
+    all_arms
+        All arms of the experiment: the shares are the same wherever its arms learn.
 
     Attributes
     ----------
+    controls
+        Those of them that compare an arm with its A/A control.
     since
         Labelled samples of the stream before the first that counts: 0, unless it was added to a race that had begun.
     """
 
-    def __init__(self, experiment: Experiment, arms: Mapping[str, ArmPlan]) -> None:
-        pairs = plan_comparisons(experiment, list(arms.values()))
-        share = allot(experiment.verdict.alpha, len(pairs)) if pairs else 0.0
+    def __init__(self, experiment: Experiment, arms: Mapping[str, ArmPlan], all_arms: Sequence[ArmPlan]) -> None:
+        stated, controls = plan_comparisons(experiment, all_arms), plan_controls(all_arms)
+        share = allot(experiment.verdict.alpha, max(len(stated), 1))
+        pairs = [pair for pair in [*stated, *controls] if pair.challenger in arms and pair.baseline in arms]
+        self.controls = {(pair.challenger, pair.baseline) for pair in controls}
         super().__init__({
             (pair.challenger, pair.baseline): Comparison(
                 arms[pair.challenger].candidates, arms[pair.baseline].candidates, share)

@@ -20,7 +20,8 @@ StreamilError
 │   ├── SnapshotDamaged    bytes that are no whole snapshot
 │   └── SnapshotNewer      a whole snapshot in a version of the format that this streamil does not know
 ├── LocalKafkaError        the local Kafka could not be installed, started or stopped
-└── TelemetryError         the address for metrics is taken or not ours
+├── TelemetryError         the address for metrics is taken or not ours
+└── ReportError            a folder that holds no results of a run, or damaged ones
 ```
 
 Each prints as one line that says what is wrong, where, and what to do.
@@ -140,3 +141,7 @@ class LocalKafkaError(StreamilError):
 
 class TelemetryError(StreamilError):
     """The address for metrics is taken or not ours."""
+
+
+class ReportError(StreamilError):
+    """A folder that holds no results of a run, or damaged ones."""

@@ -19,13 +19,14 @@ import torch
 from numpy.typing import NDArray
 
 from streamil import race_state
-from streamil.arms import plan_arms
+from streamil.arms import plan_all_arms, plan_arms
 from streamil.backlog import Backlog
 from streamil.codec import REASONS
 from streamil.compared import Comparisons
 from streamil.errors import StreamilError
 from streamil.experiment import Experiment
 from streamil.features import Featurizer
+from streamil.held import Held
 from streamil.late_labels import LateLabels, Said, Waiting
 from streamil.predictions import Predictions, Told
 from streamil.race_state import Changes
@@ -35,6 +36,8 @@ from streamil.state_entries import count_by, entries, part, texts, whole
 
 PIECE = 64
 """Samples learned between two looks at the clock, the signals and the lock: few enough for a quick end."""
+LOOK_EVERY = 200
+"""Fewest labelled samples between two looks at what is forgotten: more segments than that would cost too much."""
 REPLANS_KEPT = 100
 """Changes of plan that are remembered."""
 
@@ -71,7 +74,7 @@ class Race:
         plans = plan_arms(experiment)
         self.arms = {
             plan.name: RacingArm(plan, experiment, self.device, allow_pickle=allow_pickle) for plan in plans}
-        self.comparisons = Comparisons(experiment, {plan.name: plan for plan in plans})
+        self.comparisons = Comparisons(experiment, {plan.name: plan for plan in plans}, plan_all_arms(experiment))
         self.featurizer = Featurizer(experiment.stream)
         self.samples = 0
         self.unlabelled = 0
@@ -85,6 +88,8 @@ class Race:
         self.late = LateLabels(experiment.stream.pending_bytes, keep_early=experiment.stream.labels is not None)
         self._allow_pickle = allow_pickle
         self._backlog = Backlog()
+        self.held = Held(experiment.evaluation.held)
+        self._labelled_segment, self._looked = 0, 0
 
     def feed(self, records: Records, ordinals: NDArray[np.int64]) -> tuple[Rejected, ...]:
         """Take samples in: every arm predicts, then learns, each mini-batch that is full.
@@ -197,6 +202,22 @@ class Race:
         self._learn(replace(row, y=np.array([index], dtype=np.int64)), [said])
 
     def _learn(self, new: Batch, said: Sequence[Mapping[str, Said]]) -> None:
+        before = np.concatenate(([self._labelled_segment], new.segment[:-1]))
+        for first, last in pairwise(sorted({0, *np.flatnonzero(new.segment != before).tolist(), len(new)})):
+            segment = int(new.segment[first])
+            if segment != self._labelled_segment and self._backlog.end - self._looked >= LOOK_EVERY:
+                self._look_back()
+            self._labelled_segment = segment
+            self.held.offer(new[first:last])
+            self._learn_run(new[first:last], said[first:last])
+
+    def _look_back(self) -> None:
+        """At a change of segment: see what every arm still knows of the segments before."""
+        self._looked, rows = self._backlog.end, self.held.rows
+        for arm in self.arms.values() if len(rows) else ():
+            arm.forgetting.look(*arm.recall(rows))
+
+    def _learn_run(self, new: Batch, said: Sequence[Mapping[str, Said]]) -> None:
         self._backlog.append(new, said)
         for name, arm in self.arms.items():
             place, full = arm.position, self._backlog.full(arm.position, arm.plan.batch_size)
@@ -254,10 +275,12 @@ class Race:
             "plan": self.plan(),
             "counts": {"samples": self.samples, "unlabelled": self.unlabelled, "segment": self.segment,
                        "rejected": dict(self.rejected), "learned_hash": self.learned_hash,
+                       "labelled_segment": self._labelled_segment, "looked": self._looked,
                        "replanned": list(self.replanned)},
             "featurizer": self.featurizer.state_dict(),
             "late": self.late.state_dict(),
             "backlog": self._backlog.state_dict(),
+            "held": self.held.state_dict(),
             "arms": {name: arm.state_dict() for name, arm in self.arms.items()},
             "comparisons": self.comparisons.state_dict(),
         }
@@ -294,7 +317,9 @@ class Race:
         """Take over a state into a race that has taken in nothing."""
         with part("counts"):
             counts = state["counts"]
-            entries(counts, ("samples", "unlabelled", "segment", "rejected", "learned_hash", "replanned"))
+            entries(counts, ("samples", "unlabelled", "segment", "rejected", "learned_hash", "labelled_segment",
+                             "looked", "replanned"))
+            self._labelled_segment, self._looked = int(counts["labelled_segment"]), whole(counts, "looked")
             self.samples, self.unlabelled = whole(counts, "samples"), whole(counts, "unlabelled")
             self.segment, self.learned_hash = int(counts["segment"]), counts["learned_hash"]
             if not isinstance(self.learned_hash, bytes) or len(self.learned_hash) != len(bytes(32)):
@@ -308,6 +333,10 @@ class Race:
             self.late.load_state_dict(state["late"], inputs, members)
         with part("backlog"):
             self._backlog.load_state_dict(state["backlog"], inputs, len(self.featurizer.labels), members)
+        with part("held samples"):
+            self.held.load_state_dict(state["held"], inputs)
+            if self.held.rows.y.max(initial=-1) >= len(self.featurizer.labels):
+                raise ValueError("of classes that were not met")
         for name, arm in self.arms.items():
             with part(f"arms.{name}"):
                 if name in state["arms"]:

@@ -24,7 +24,7 @@ from streamil.learners import learner_class
 from streamil.learners.hyperparameters import read_members
 from streamil.state_entries import entries, part, text
 
-VERSION = 2
+VERSION = 3
 """Of the form of the state."""
 STREAM = ("source", "seed", "regimes", "classes", "label_map", "scale", "features", "missing_indicators")
 """Keys of the stream that say what its samples mean; the others say how they travel, and how many."""
@@ -112,8 +112,8 @@ def changes(state: Mapping[str, Any], configured: Mapping[str, Any], plan: Mappi
     if version != VERSION:
         raise StateError(f"state: its version is {str(version)[:20]}, {VERSION} can be loaded here")
     with part("head"):
-        entries(state, ("version", "configuration", "plan", "counts", "featurizer", "late", "backlog", "arms",
-                        "comparisons"))
+        entries(state, ("version", "configuration", "plan", "counts", "featurizer", "late", "backlog", "held",
+                        "arms", "comparisons"))
         saved, saved_plan = state["configuration"], state["plan"]
         entries(saved, configured)
         before, now = saved["arms"], configured["arms"]

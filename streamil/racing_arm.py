@@ -11,17 +11,22 @@ import torch
 from numpy.typing import NDArray
 
 from streamil.arms import ArmPlan
+from streamil.diagnostics import Diagnostics
 from streamil.errors import ExperimentError
-from streamil.evaluation import Curve, Drift, Prequential, Speed
+from streamil.evaluation import Confusion, Curve, Drift, Forgetting, Prequential, Speed
 from streamil.experiment import Experiment
+from streamil.held import Rows
 from streamil.late_labels import Said
 from streamil.learners import create
+from streamil.learners.outcome import Outcome
 from streamil.learners.population import Population
 from streamil.samples import Batch
 from streamil.state_entries import entries, whole
 
 CURVE_POINTS = 500
 """Points of a learning curve; every point that is kept costs one more call of the metrics."""
+FIGURES = ("figures", "curve", "speed", "drift", "confusion", "forgetting")
+"""What an arm's predictions leave, by attribute."""
 
 
 class RacingArm:
@@ -42,8 +47,11 @@ class RacingArm:
     ----------
     population
         The learners; None before the first sample has told the number of inputs.
-    figures, curve, speed, drift
-        Prequential accuracy so far, over time, how fast it came, and what changes of the stream did to it.
+    figures, curve, speed, drift, confusion, forgetting
+        Prequential accuracy so far, over time, how fast it came, what changes of the stream did to it, which classes
+        are taken for which, and what is forgotten of earlier segments.
+    diagnostics
+        What its updates do; None where nobody asked.
     since
         Labelled samples of the stream before its first one: 0, unless the arm was added to a race that had begun.
     """
@@ -56,6 +64,12 @@ class RacingArm:
         self.curve = Curve(len(plan.members), CURVE_POINTS)
         self.speed = Speed(len(plan.members), experiment.evaluation.thresholds)
         self.drift = Drift(len(plan.members))
+        self.confusion = Confusion(len(plan.members))
+        self.forgetting = Forgetting(len(plan.members))
+        asked = experiment.evaluation.diagnostics
+        self.diagnostics = None if asked is None else Diagnostics(
+            asked, len(plan.members), len(experiment.network.hidden) + 1, [group[0] for group in plan.candidates],
+            experiment.network.activation)
         self.since = 0
         self._experiment, self._device, self._allow_pickle = experiment, device, allow_pickle
 
@@ -96,17 +110,43 @@ class RacingArm:
         """
         assert self.population is not None
         with without_denormals():
-            outcome = self.population.learn(batch.x, batch.y)
+            if self.diagnostics is None:
+                outcome = self.population.learn(batch.x, batch.y)
+            else:
+                outcome = self.diagnostics.learn(self.population, batch, self.figures.samples)
         predicted, loss = outcome.predicted.cpu().numpy(), outcome.loss.double().cpu().numpy()
         for row, before in enumerate(said):
             if self.plan.name in before:
                 judged = before[self.plan.name].judged(int(batch.y[row]))
                 predicted[:, row], loss[:, row] = judged.predicted[:, 0].numpy(), judged.loss[:, 0].double().numpy()
-        correct: NDArray[np.bool_] = predicted == batch.y
+        return self.score(predicted, batch.y, loss, batch.segment), outcome.logits
+
+    def score(self, predicted: NDArray[np.int64], y: NDArray[np.int64], loss: NDArray[np.float64],
+              segment: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Take in what was said of N labelled samples before they were learned; return who was right [A, N].
+
+        Parameters
+        ----------
+        predicted, loss
+            Class index, -1 for no prediction, and loss [A, N].
+        y, segment
+            Label and true segment [N].
+        """
+        correct: NDArray[np.bool_] = predicted == y
         self.speed.follow(self.figures, correct)
-        self.drift.follow(self.figures, correct, batch.segment)
-        self.curve.follow(self.figures, predicted, batch.y, loss)
-        return correct, outcome.logits
+        self.drift.follow(self.figures, correct, segment)
+        self.confusion.update(predicted, y)
+        self.curve.follow(self.figures, predicted, y, loss)
+        return correct
+
+    def recall(self, held: Rows) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the segments of held samples [S], and the present accuracy on those of each [S, A]."""
+        assert self.population is not None
+        with without_denormals():
+            logits = self.population.predict(held.x).cpu()
+        right = Outcome(logits, logits.new_zeros(())).predicted.numpy() == held.y
+        segments = np.array(list(dict.fromkeys(held.segment.tolist())), np.int64)
+        return segments, np.stack([right[:, held.segment == one].mean(axis=1) for one in segments])
 
     def try_saving(self, inputs: int | None) -> None:
         """Let somebody else's code learn a little, aside, and save that; raise LearnerError where it cannot be saved.
@@ -124,8 +164,9 @@ class RacingArm:
         """Return copies of everything that has state, tensors on the CPU."""
         learned = None if self.population is None else {
             name: tensor.cpu() for name, tensor in self.population.state_dict().items()}
-        return {"since": self.since, "population": learned, "figures": self.figures.state_dict(),
-                "curve": self.curve.state_dict(), "speed": self.speed.state_dict(), "drift": self.drift.state_dict()}
+        return {"since": self.since, "population": learned,
+                "diagnostics": self.diagnostics and self.diagnostics.state_dict(),
+                **{name: getattr(self, name).state_dict() for name in FIGURES}}
 
     def load_state_dict(self, state: Mapping[str, Any], inputs: int | None) -> None:
         """Take over the state of the same arm, of samples of `inputs` values; None: it has not started.
@@ -135,7 +176,7 @@ class RacingArm:
         LearnerError, EvaluationError, ValueError, KeyError
             For a state that does not fit; the arm is then of no further use.
         """
-        entries(state, ("since", "population", "figures", "curve", "speed", "drift"))
+        entries(state, ("since", "population", "diagnostics", *FIGURES))
         if (state["population"] is None) != (inputs is None):
             raise ValueError("population and number of inputs are known together, or neither is")
         self.since = whole(state, "since")
@@ -143,10 +184,12 @@ class RacingArm:
             self.start(inputs)
             assert self.population is not None
             self.population.load_state_dict(state["population"])
-        self.figures.load_state_dict(state["figures"])
-        self.curve.load_state_dict(state["curve"])
-        self.speed.load_state_dict(state["speed"])
-        self.drift.load_state_dict(state["drift"])
+        for name in FIGURES:
+            getattr(self, name).load_state_dict(state[name])
+        if (state["diagnostics"] is None) != (self.diagnostics is None):
+            raise ValueError("diagnostics are there and asked for together, or neither")
+        if self.diagnostics is not None:
+            self.diagnostics.load_state_dict(state["diagnostics"], inputs)
         if not self.figures.samples == self.speed.samples == self.drift.samples:
             raise ValueError("figures, speed and drift are of other numbers of samples")
 

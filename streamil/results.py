@@ -1,4 +1,4 @@
-"""What a race leaves behind: `summary.json`, `curve.parquet`, and the rows that views show."""
+"""What a race leaves behind: `summary.json`, `curve.parquet`, `details.json`, and the rows that views show."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from streamil.diagnostics import Diagnostics
+from streamil.evaluation import CLASSES_LIMIT
+from streamil.pictures import pictures
 from streamil.race import Race
 from streamil.racing_arm import RacingArm
 
 MEASURES = ("windowed", "fading", "log_loss", "kappa", "kappa_temporal", "kappa_majority", "macro_f1")
 """What `summary.json` has of each member beside accuracy, by the names of `Prequential`."""
+
+FEATURES_SHOWN = 100
+"""Names of features that are listed."""
 
 
 def summary(race: Race) -> dict[str, Any]:
@@ -26,27 +32,56 @@ def summary(race: Race) -> dict[str, Any]:
     `samples` on top counts what was taken in; a member's counts what it has predicted and scored. `replanned` is there
     where the race went on under another plan: from there on its numbers need not repeat.
     """
-    labels = race.featurizer.labels.names
     replanned = {"replanned": list(race.replanned)} if race.replanned else {}
     return {
         "experiment": race.experiment.name,
         "samples": race.samples,
         "learned_hash": race.learned_hash.hex(),
         **replanned,
-        "arms": {name: {"members": _members(arm, labels), "drift": _drift(arm)} for name, arm in race.arms.items()},
-        "comparisons": [
-            {**row, "since_segment": strict(comparison.since_segment())}
-            for row, comparison in zip(comparison_rows(race), race.comparisons.values(), strict=True)
-        ],
+        "arms": {name: _arm(race, arm) for name, arm in race.arms.items()},
+        "comparisons": comparison_rows(race, segments=True),
+        "controls": comparison_rows(race, segments=True, controls=True),
     }
 
 
-def comparison_rows(race: Race) -> list[dict[str, Any]]:
-    """Return one row per comparison: its verdict on the whole stream, and the challenger's speedup."""
-    return [
-        strict({"challenger": challenger, "baseline": baseline, **(found := comparison.summary()),
-                "speedup": speedup(race.arms[challenger], race.arms[baseline], found["pair"])})
-        for (challenger, baseline), comparison in race.comparisons.items()]
+def comparison_rows(race: Race, *, segments: bool = False, controls: bool = False) -> list[dict[str, Any]]:
+    """Return one row per comparison, its verdict on the whole stream and the challenger's speedup; or per A/A control.
+
+    With `segments` each has the verdict since the last change of segment too.
+    """
+    rows = []
+    for pair, comparison in race.comparisons.items():
+        if (pair in race.comparisons.controls) == controls:
+            found, (challenger, baseline) = comparison.summary(), pair
+            recent = {"since_segment": comparison.since_segment()} if segments else {}
+            rows.append(strict({
+                "challenger": challenger, "baseline": baseline, **found,
+                "speedup": speedup(race.arms[challenger], race.arms[baseline], found["pair"]), **recent}))
+    return rows
+
+
+def _arm(race: Race, arm: RacingArm) -> dict[str, Any]:
+    plan, forgotten = arm.plan, _forgotten(race, arm)
+    members = _members(arm, race.featurizer.labels.names)
+    for place, member in enumerate(members):
+        earlier = [one["forgotten"][place] for one in forgotten if one["segment"] != race.segment]
+        member["forgetting"] = sum(earlier) / len(earlier) if earlier else None
+    looked = arm.diagnostics and {
+        "looks": arm.diagnostics.looks,
+        "mean": strict({name: values.tolist() for name, values in arm.diagnostics.mean.items()})}
+    return {"algorithm": plan.algorithm, "family": plan.family, "batch_size": plan.batch_size, "members": members,
+            "drift": _drift(arm), "forgetting": forgotten, **({"diagnostics": looked} if looked else {})}
+
+
+def _forgotten(race: Race, arm: RacingArm) -> list[dict[str, Any]]:
+    """Return of each segment that samples are held of: accuracy on them now, and what is forgotten, of each member."""
+    rows = race.held.rows
+    if arm.population is None or not len(race.held.segments) > 1:
+        return []
+    segments, now = arm.recall(rows)
+    lost = arm.forgetting.forgotten(segments, now)
+    return [{"segment": segment, "accuracy": there, "forgotten": gone}
+            for segment, there, gone in zip(segments.tolist(), now.tolist(), lost.tolist(), strict=True)]
 
 
 def _drift(arm: RacingArm) -> dict[str, Any]:
@@ -159,23 +194,58 @@ def curve_table(race: Race) -> pa.Table:
 
 
 def write_results(race: Race, folder: Path) -> dict[str, Any]:
-    """Write `summary.json` and `curve.parquet` into `folder`, each whole or not at all; return the summary."""
+    """Write `summary.json`, `curve.parquet` and `details.json` into `folder`, each whole or not at all."""
     result = summary(race)
-    _write(result, curve_table(race), folder)
+    _write(result, curve_table(race), details(race), folder)
     return result
 
 
 def results(race: Race, folder: Path) -> Callable[[], None]:
     """Return what writes the results of a race as it stands now, in any thread and at any later time."""
-    result, table = summary(race), curve_table(race)
-    return lambda: _write(result, table, folder)
+    result, table, more = summary(race), curve_table(race), details(race)
+    return lambda: _write(result, table, more, folder)
 
 
-def _write(result: dict[str, Any], table: pa.Table, folder: Path) -> None:
+def details(race: Race) -> dict[str, Any]:
+    """Return what a report shows beside the summary: strict JSON, no clock time, nothing of the broker."""
+    labels = race.featurizer.labels.names
+    asked = race.experiment.model_dump(mode="json", exclude={"kafka", "service"}, exclude_unset=True)
+    return {
+        "experiment": asked, "plan": race.plan(), "inputs": race.featurizer.inputs,
+        "features": race.featurizer.names[:FEATURES_SHOWN], "labels": labels[:CLASSES_LIMIT],
+        "rejected": {reason: count for reason, count in race.rejected.items() if count},
+        "unlabelled": race.unlabelled, "pictures": pictures(race, points=500),
+        "confusion": {name: _confusion(arm) for name, arm in race.arms.items()},
+        "diagnostics": {name: _course_of(arm.diagnostics) for name, arm in race.arms.items() if arm.diagnostics},
+    }
+
+
+def _confusion(arm: RacingArm) -> dict[str, Any]:
+    """Return the counts of (label, prediction) of the arm's best member, those that are not 0, as triples."""
+    best = int(np.argmax(arm.figures.correct))
+    counts = arm.confusion.counts[best]
+    cells = np.argwhere(counts)
+    return {"member": best, "counts": [[*cell, int(counts[tuple(cell)])] for cell in cells.tolist()]}
+
+
+def _course_of(diagnostics: Diagnostics) -> dict[str, Any]:
+    """Return each measure at each look that is kept, of each member."""
+    samples, rows = diagnostics.points()
+    return {"samples": samples.tolist(),
+            "measures": {name: strict(rows[:, place].T.round(6).tolist())
+                         for place, name in enumerate(diagnostics.measures)}}
+
+
+def _write(result: dict[str, Any], table: pa.Table, more: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    _replace(folder / "summary.json", lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+    for name, content, indent in (("summary.json", result, 2), ("details.json", more, None)):
+        text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+        _replace(folder / name, _writer(text.encode("utf-8", "backslashreplace")))
     _replace(folder / "curve.parquet", lambda file: pq.write_table(table, file))
+
+
+def _writer(content: bytes) -> Callable[[BinaryIO], object]:
+    return lambda file: file.write(content)
 
 
 def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -76,7 +76,7 @@ def consume(experiment: Experiment, *, until: int | None = None, options: Option
             telemetry.watch(race)
             view = View(race, telemetry, attachment)
             server = held.enter_context(closing(
-                Server(metrics or experiment.service.metrics, telemetry, view.status, view.ready)))
+                Server(metrics or experiment.service.metrics, telemetry, view.status, view.ready, view.pictures)))
             tell(Event(f"metrics and page at {server.url}/", url=server.url))
             if _topic_is_there(experiment, wait, stop):
                 _learn(race, attachment, view, tell)

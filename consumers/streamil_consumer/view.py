@@ -6,12 +6,11 @@ import time
 from typing import Any
 
 from streamil.attachment import Attachment
+from streamil.pictures import pictures
 from streamil.race import Race
-from streamil.results import comparison_rows, standings
+from streamil.report.answer import answer
+from streamil.results import FEATURES_SHOWN, comparison_rows, standings
 from streamil.telemetry.metrics import RaceMetrics
-
-FEATURES_SHOWN = 100
-"""Names of features that `/status.json` lists."""
 
 
 class View:
@@ -48,7 +47,9 @@ class View:
         """Return what `/status.json` shows."""
         race = self._race
         with self._telemetry.lock:
+            compared, controls = comparison_rows(race), comparison_rows(race, controls=True)
             return {
+                "answer": answer(compared, {name: arm.plan.batch_size for name, arm in race.arms.items()}, controls),
                 "experiment": race.experiment.name, "topic": race.experiment.topic, "state": self.state,
                 "broker_away": self._attachment.broker_away,
                 "inputs": race.featurizer.inputs,
@@ -58,5 +59,10 @@ class View:
                 "offset": self._attachment.offset, "lag": self.lag, "rejected": sum(race.rejected.values()),
                 "repeats": self._telemetry.repeats, "snapshot_failures": self._telemetry.snapshot_failures,
                 "waiting_for_labels": len(race.late), "arms": standings(race),
-                "comparisons": comparison_rows(race),
+                "comparisons": compared, "controls": controls,
             }
+
+    def pictures(self) -> dict[str, Any]:
+        """Return what `/pictures.json` shows."""
+        with self._telemetry.lock:
+            return pictures(self._race)

@@ -64,7 +64,7 @@ class Tap:
         """Go to the place where it stands, on the topic that it was; raise as `TopicReader`."""
         kafka = self._race.experiment.kafka
         reader = self._reader = TopicReader(
-            kafka, self.topic, self.position.offset if self.resumed else None, group=self._race.experiment.name,
+            kafka, self.topic, self.position.offset if self.resumed else None, group=self._race.experiment.group,
             partition=self.partition, allow_compacted=self._options.compacted, on_trimmed=self._options.on_trimmed)
         self._require_same(reader.found.id)
         self.rejects.topic_id, self.rejects.partition = self.topic_id, self.partition or 0

@@ -151,6 +151,16 @@ def run(file: File, limit: Limit = None, out: Out = None, log: Log = "text") -> 
             say(f"results in {out}")
 
 
+@app.command(name="report", short_help="Make an HTML report of what a run left in DIR.")
+def write_report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder that a run, a consumer or the demo wrote to")],
+) -> None:
+    """Make one self-contained HTML file of what a run left in DIR: DIR/report.html."""
+    from streamil.report.page import write_report as make
+
+    report(f"report in {make(folder)}")
+
+
 def report_result(result: dict[str, Any]) -> None:
     """Print the result in a few plain lines."""
     from streamil.report.lines import result_lines

@@ -10,9 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamil.evaluation._state import State, array, number, prefixed, require, within
 from streamil.evaluation.paired_test import PairedSums, decide
+from streamil.evaluation.points import Points
 
 RESTART_EVERY = 200
 """Fewest samples between two starts of the test since segment: more starts than that would spend its alpha on noise."""
+
+TIMELINE_POINTS = 400
+"""Points of the verdict over time; each costs one computation of all bounds."""
+TIMELINE_STRIDE = 10
+"""Samples between the first of them."""
 
 
 def allot(alpha: float, comparisons: int) -> float:
@@ -112,6 +118,7 @@ class Comparison:
         self._baseline = _Side("baseline", baseline_groups)
         self._whole, self._recent = self._fresh(), self._fresh()
         self._starts, self._segment = 1, 0
+        self._timeline = Points(TIMELINE_POINTS, TIMELINE_STRIDE)
 
     def _fresh(self) -> PairedSums:
         return PairedSums(len(self._challenger.groups), len(self._baseline.groups))
@@ -145,6 +152,15 @@ class Comparison:
         require(same, "segment", "of other samples than the challenger's", "those of the same samples, in their order")
         challenger, segment = self._challenger.take(count)
         baseline, _ = self._baseline.take(count)
+        begin = self.samples
+        for first, last in self._timeline.stops(begin, count):
+            part = slice(first - begin, last - begin)
+            self._take_in(challenger[:, part], baseline[:, part], segment[part])
+            if self._timeline.due(last):
+                self._timeline.add(last, self._bounds())
+
+    def _take_in(self, challenger: NDArray[np.float64], baseline: NDArray[np.float64],
+                 segment: NDArray[np.int64]) -> None:
         before = segment[0] if not self.samples else self._segment
         begin = 0
         for change in np.flatnonzero(segment != np.concatenate(([before], segment[:-1]))).tolist():
@@ -153,6 +169,21 @@ class Comparison:
         self._recent.update(challenger[:, begin:], baseline[:, begin:])
         self._whole.update(challenger, baseline)
         self._segment = int(segment[-1])
+
+    def _bounds(self) -> NDArray[np.float64]:
+        found = self.summary()
+        return np.array([found["mean_difference"], found["lower"], found["upper"]])
+
+    def timeline(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return samples [P], and mean difference, lower and upper bound there [P, 3], on the whole stream.
+
+        A bounded number of points, the present one last; `decide` makes a verdict of the bounds.
+        """
+        samples, rows = list(self._timeline.samples), list(self._timeline.rows)
+        if self.samples > (samples[-1] if samples else 0):
+            samples.append(self.samples)
+            rows.append(self._bounds())
+        return np.array(samples, np.int64), np.reshape(rows, (len(samples), 3))
 
     def summary(self) -> dict[str, Any]:
         """Return the verdict on the whole stream, ready for JSON.
@@ -184,6 +215,9 @@ class Comparison:
         """Return everything that was learned from samples, as copies; waiting outcomes included."""
         state: State = {"starts": self._starts, "segment": self._segment}
         state |= prefixed("whole", self._whole.state_dict()) | prefixed("recent", self._recent.state_dict())
+        samples, rows = self._timeline.samples, self._timeline.rows
+        state |= {"timeline.stride": self._timeline.stride, "timeline.samples": np.array(samples, np.int64),
+                  "timeline.bounds": np.reshape(rows, (len(samples), 3))}
         for side in (self._challenger, self._baseline):
             state |= {f"{side.name}.waiting": side.waiting.copy(), f"{side.name}.segment": side.segment.copy()}
         return state
@@ -198,6 +232,9 @@ class Comparison:
             segment = array(state, f"{side.name}.segment", np.int64, (-1,))
             shape = (len(side.groups), len(segment))
             waiting.append((array(state, f"{side.name}.waiting", np.float64, shape), segment))
+        samples = array(state, "timeline.samples", np.int64, (-1,))
+        bounds = array(state, "timeline.bounds", np.float64, (len(samples), 3))
+        self._timeline.take(int(number(state, "timeline.stride")), samples, bounds)
         self._starts, self._segment = int(number(state, "starts")), int(number(state, "segment"))
         self._whole, self._recent = whole, recent
         for side, (outcomes, segment) in zip((self._challenger, self._baseline), waiting, strict=True):

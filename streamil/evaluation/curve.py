@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamil.evaluation._state import State, array, number, require
+from streamil.evaluation.points import Points
 from streamil.evaluation.prequential import Prequential
 
 
@@ -41,12 +42,13 @@ class Curve:
 
     def __init__(self, members: int, limit: int = 2000) -> None:
         require(members >= 1, "members", members, "at least 1")
-        require(limit >= 2, "limit", limit, "at least 2")
-        self.members, self.limit = members, limit
-        self.stride = 1
-        self._samples: list[int] = []
-        self._windowed: list[NDArray[np.float64]] = []
-        self._cumulative: list[NDArray[np.float64]] = []
+        self.members = members
+        self._points = Points(limit)  # rows [2, A]: windowed, cumulative
+
+    @property
+    def stride(self) -> int:
+        """Samples between two points."""
+        return self._points.stride
 
     def follow(
         self, scores: Prequential, predicted: NDArray[np.int64], y: NDArray[np.int64], loss: NDArray[np.float64]
@@ -55,32 +57,28 @@ class Curve:
         require(scores.members == self.members, "scores", f"of {scores.members} members", f"of {self.members}")
         done = 0
         while done < len(y):
-            until_point, room = self.stride - scores.samples % self.stride, self.limit - len(self._samples)
-            end = min(done + until_point + (room - 1) * self.stride, len(y))  # the stride doubles there
-            places = np.arange(until_point, end - done + 1, self.stride)
+            stride = self.stride
+            until_point = stride - scores.samples % stride
+            end = min(done + until_point + (self._points.room - 1) * stride, len(y))  # the stride doubles there
+            places = np.arange(until_point, end - done + 1, stride)
             part, labels = predicted[:, done:end], y[done:end]
-            windowed, cumulative = scores.accuracies_at(part == labels, places) if len(places) else ((), ())
-            self._samples += (scores.samples + places).tolist()
+            accuracies = scores.accuracies_at(part == labels, places) if len(places) else ((), ())
+            at = (scores.samples + places).tolist()
             scores.update(part, labels, loss[:, done:end])
-            self._windowed += list(windowed)
-            self._cumulative += list(cumulative)
-            if len(self._samples) >= self.limit:
-                self.stride *= 2
-                for points in (self._samples, self._windowed, self._cumulative):
-                    del points[::2]  # point i stands at (i + 1) strides: the odd multiples go
+            for samples, row in zip(at, np.stack(accuracies, axis=1) if at else (), strict=True):
+                self._points.add(samples, row)
             done = end
 
     def points(
         self, scores: Prequential | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
         """Return samples [P], windowed [P, A] and cumulative [P, A]; with `scores`, their present state comes last."""
-        samples, windowed, cumulative = list(self._samples), list(self._windowed), list(self._cumulative)
+        samples, rows = list(self._points.samples), list(self._points.rows)
         if scores is not None and scores.samples > (samples[-1] if samples else 0):
             samples.append(scores.samples)
-            windowed.append(scores.windowed)
-            cumulative.append(scores.cumulative)
-        shape = (len(samples), self.members)
-        return np.array(samples, np.int64), np.reshape(windowed, shape), np.reshape(cumulative, shape)
+            rows.append(np.stack((scores.windowed, scores.cumulative)))
+        both = np.reshape(rows, (len(samples), 2, self.members))
+        return np.array(samples, np.int64), both[:, 0].copy(), both[:, 1].copy()
 
     def state_dict(self) -> State:
         """Return everything that was learned from samples, as copies."""
@@ -90,8 +88,6 @@ class Curve:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state of as many members; EvaluationError where an entry does not fit."""
         samples = array(state, "samples", np.int64, (-1,))
-        require(len(samples) < self.limit, "state['samples']", f"{len(samples)} points", f"fewer than {self.limit}")
         windowed, cumulative = (
             array(state, name, np.float64, (len(samples), self.members)) for name in ("windowed", "cumulative"))
-        self.stride = int(number(state, "stride"))
-        self._samples, self._windowed, self._cumulative = samples.tolist(), list(windowed), list(cumulative)
+        self._points.take(int(number(state, "stride")), samples, np.stack((windowed, cumulative), axis=1))

@@ -26,8 +26,8 @@ from streamil.experiment.stream import Stream
 from streamil.experiment_file import Lines, nearest, read_yaml
 from streamil.problems import problems
 
-__all__ = ["Arm", "ComparisonOf", "Experiment", "Kafka", "Stream", "batch_sizes", "load_experiment",
-           "load_kafka"]
+__all__ = ["Arm", "ComparisonOf", "Experiment", "Kafka", "Stream", "batch_sizes", "control_name",
+           "load_experiment", "load_kafka"]
 
 TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]+")
 TOPIC_LENGTH = 249
@@ -56,6 +56,7 @@ class Experiment(Model):
     service: Service = Service()
     _path: Path | None = PrivateAttr(default=None)
     _lines: Lines = PrivateAttr(default_factory=dict)
+    _only: tuple[str, ...] | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _arms_exist(self) -> Self:
@@ -66,6 +67,14 @@ class Experiment(Model):
                     raise PydanticCustomError("unknown_arm", "{message}", {
                         "place": ("comparisons", index), "message":
                         f"found arm {side!r}, which does not exist{nearest(side, names)}; arms: {', '.join(names)}"})
+        for index, name in enumerate(self.verdict.controls):
+            wrong = (f"which does not exist{nearest(name, names)}; arms: {', '.join(names)}" if name not in names else
+                     "which is there already" if name in self.verdict.controls[:index] else
+                     f"whose control cannot be called {control_name(name)!r}: an arm is" if control_name(name) in names
+                     else None)
+            if wrong:
+                raise PydanticCustomError("unknown_arm", "{message}", {
+                    "place": ("verdict", "controls", index), "message": f"found arm {name!r}, {wrong}"})
         return self
 
     @property
@@ -78,6 +87,44 @@ class Experiment(Model):
         """Names of the arms, those with several batch sizes as `name@B`."""
         return [name for arm, settings in self.arms.items() for name, _ in batch_sizes(arm, settings)]
 
+    def only(self, arms: Sequence[str]) -> Experiment:
+        """Return the same experiment where a process learns some of its arms alone; others learn the rest.
+
+        Raises
+        ------
+        ExperimentError
+            For an arm that it does not have.
+        """
+        names = [*self.arm_names, *map(control_name, self.verdict.controls)]
+        for arm in arms:
+            if arm not in names:
+                raise ExperimentError(f"--arm: found {arm[:60]!r}{nearest(arm, names)}; arms: {', '.join(names)}")
+        part = self.model_copy()
+        part._only = tuple(name for name in names if name in arms)
+        return part
+
+    @property
+    def learned_here(self) -> tuple[str, ...] | None:
+        """The arms that this process learns; None: all."""
+        return self._only
+
+    @property
+    def part(self) -> str:
+        """What tells the processes that learn arms of one experiment apart; empty where one learns all of them."""
+        if self._only is None:
+            return ""
+        return "arms-" + hashlib.sha256(json.dumps(self._only).encode()).hexdigest()[:12]
+
+    @property
+    def group(self) -> str:
+        """The consumer group under which positions are told to the broker."""
+        return ".".join(filter(None, (self.name, self.part)))
+
+    @property
+    def predictions_topic(self) -> str:
+        """The topic of what the arms predict."""
+        return f"{self.name}.predictions"
+
     @property
     def folder(self) -> Path:
         """The folder that relative paths in the file are relative to."""
@@ -87,7 +134,7 @@ class Experiment(Model):
     def snapshot_folder(self) -> Path | None:
         """The folder of the snapshots; None: there are none."""
         kept = self.service.snapshots
-        return None if kept is None else self.folder / (kept.folder or Path("snapshots", self.name))
+        return None if kept is None else self.folder / (kept.folder or Path("snapshots", self.name)) / self.part
 
     def error(self, found: Sequence[str]) -> ExperimentError:
         """Return the error about problems found after the file was read (hyperparameters, for example)."""
@@ -128,6 +175,11 @@ class Experiment(Model):
         if labels is not None and labels.topic == self.topic:
             raise TopicMismatch(f"stream.source.labels.topic: {self.topic!r} is the topic of the samples; late labels "
                                 "on it need no `labels`: name stream.source.label and id")
+
+
+def control_name(arm: str) -> str:
+    """Return the name of an arm's A/A control: the same arm with other seeds."""
+    return f"{arm} (control)"
 
 
 def batch_sizes(name: str, arm: Arm) -> Iterator[tuple[str, int]]:

@@ -50,6 +50,15 @@ class Verdict(Model):
     """How sure a verdict must be."""
 
     alpha: float = Field(0.05, gt=0, lt=1, description="error rate of all verdicts of the experiment together")
+    controls: tuple[str, ...] = Field(
+        (), max_length=20, description="arms that race against themselves with other seeds too (A/A controls)")
+
+
+class Diagnostics(Model):
+    """How often an update itself is looked at."""
+
+    every: int = Field(1000, ge=1, description="updates between two looks; each takes seconds for large networks")
+    alpha: float = Field(1.0, gt=0, description="step size of the implicit SGD step that updates are compared with")
 
 
 class Evaluation(Model):
@@ -59,6 +68,10 @@ class Evaluation(Model):
     fading: float = Field(0.999, ge=0.5, lt=1, description="weight of the past in the fading accuracy, per sample")
     thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.5, 0.8, 0.9, 0.95), max_length=20, description="windowed accuracies, and how many samples each arm needs")
+
+    held: int = Field(50, ge=0, le=1000, description="samples kept of each of the first 20 segments, to see what is "
+                      "forgotten; 0: none")
+    diagnostics: Diagnostics | None = Field(None, description="diagnostics of the theory; null: none")
 
     @field_validator("thresholds")
     @classmethod

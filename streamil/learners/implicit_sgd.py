@@ -55,6 +55,7 @@ class ImplicitSGD(StackedPopulation):
     algorithm = "implicit-sgd"
     family = "reference"
     Hyperparameters = ImplicitSGDHyperparameters
+    evaluations = EVALUATIONS
 
     def _refresh(self) -> None:
         super()._refresh()
@@ -105,8 +106,8 @@ class ImplicitSGD(StackedPopulation):
     def _minimise(self, move: Tensor, objective: Callable[[], Tensor]) -> None:
         """Bring `move` to the minimum; each call of the objective renews its gradient."""
         solver = torch.optim.LBFGS(
-            [move], max_iter=EVALUATIONS, max_eval=EVALUATIONS, tolerance_grad=TOLERANCE, tolerance_change=CHANGE,
-            history_size=50, line_search_fn="strong_wolfe")
+            [move], max_iter=self.evaluations, max_eval=self.evaluations, tolerance_grad=TOLERANCE,
+            tolerance_change=CHANGE, history_size=50, line_search_fn="strong_wolfe")
         solver.step(objective)  # type: ignore[no-untyped-call]
 
     def _loss(self, x: Tensor, y: Tensor, start: list[list[Tensor]], steps: list[Tensor]) -> Tensor:

@@ -1,11 +1,13 @@
-"""A small HTTP server: `/metrics`, `/livez`, `/readyz`, `/status.json` and the live page, on loopback unless told."""
+"""A small HTTP server: metrics, health, status and the live page with its charts, on loopback unless told."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import urllib.request
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from importlib.resources import files
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
@@ -15,12 +17,32 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.registry import Collector
 
+from streamil.charts import charts_fragment, charts_script, plotly_script, style
 from streamil.errors import TelemetryError
 
 CLIENTS_LIMIT = 32
 """Requests served at once; a flood beyond is closed unanswered, so that it costs no threads."""
 CLIENT_SECONDS = 5
 """A client that sends nothing for so long is dropped."""
+SCRIPT_SECONDS = 3600
+"""How long a browser may keep plotly's script, which changes with its package alone."""
+POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:"
+"""What the page may load: nothing from elsewhere. Plotly writes styles into the page."""
+
+
+def _own(name: str) -> bytes:
+    return files(__package__).joinpath(name).read_bytes()
+
+
+def _page() -> bytes:
+    return _own("page.html").replace(b"<!-- charts -->", charts_fragment().encode())
+
+
+PARTS: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "/": ("text/html", _page), "/page.js": ("text/javascript", lambda: _own("page.js")),
+    "/charts.js": ("text/javascript", charts_script), "/style.css": ("text/css", style),
+    "/plotly.js": ("text/javascript", plotly_script)}
+"""What the page is made of: kind and content by path."""
 
 
 class _Listener(ThreadingMixIn, WSGIServer):
@@ -73,6 +95,8 @@ class Server:
         Returns what `/status.json` and the page show: plain values.
     ready
         Whether `/readyz` answers 200.
+    pictures
+        Returns what `/pictures.json` and the page's charts show; None: there is no page.
 
     Raises
     ------
@@ -81,11 +105,12 @@ class Server:
     """
 
     def __init__(self, address: str, metrics: Collector, status: Callable[[], dict[str, Any]],
-                 ready: Callable[[], bool] = lambda: True) -> None:
+                 ready: Callable[[], bool] = lambda: True, pictures: Callable[[], dict[str, Any]] | None = None,
+                 ) -> None:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(metrics)
         self._metrics = make_wsgi_app(registry)
-        self._status, self._ready = status, ready
+        self._status, self._ready, self._pictures = status, ready, pictures
         host, _, port = address.rpartition(":")
         try:
             self._listener = _Listener((host.strip("[]"), int(port)))
@@ -113,18 +138,31 @@ class Server:
         if path == "/metrics":
             families: Iterable[bytes] = self._metrics(environ, start_response)
             return families
-        status, kind, body = "200 OK", "text/plain; charset=utf-8", b"ok\n"
-        if path == "/":
-            kind, body = "text/html; charset=utf-8", files(__package__).joinpath("page.html").read_bytes()
-        elif path == "/status.json":
-            kind, body = "application/json", json.dumps(self._status(), allow_nan=False).encode("utf-8", "replace")
+        status, kind, body, more = "200 OK", "text/plain; charset=utf-8", b"ok\n", []
+        told = {"/status.json": self._status} | ({"/pictures.json": self._pictures} if self._pictures else {})
+        zipped = "gzip" in environ.get("HTTP_ACCEPT_ENCODING", "")
+        keep = "no-store"
+        if path in PARTS and self._pictures:
+            kind, body = f"{PARTS[path][0]}; charset=utf-8", _part(path, zipped)
+            more = [("Content-Security-Policy", POLICY), *([("Content-Encoding", "gzip")] if zipped else [])]
+            keep = f"max-age={SCRIPT_SECONDS}" if path == "/plotly.js" else keep
+        elif path in told:
+            kind, body = "application/json", json.dumps(told[path](), allow_nan=False).encode("utf-8", "replace")
         elif path == "/readyz" and not self._ready():
             status, body = "503 Service Unavailable", b"not ready\n"
         elif path not in ("/livez", "/readyz"):
-            status, body = "404 Not Found", b"here are / /metrics /status.json /livez /readyz\n"
-        start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body))),
-                                ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")])
+            here = " ".join([*(["/"] if self._pictures else []), "/metrics", *told, "/livez", "/readyz"])
+            status, body = "404 Not Found", f"here are {here}\n".encode()
+        start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", keep),
+                                ("X-Content-Type-Options", "nosniff"), *more])
         return [body]
+
+
+@lru_cache
+def _part(path: str, zipped: bool) -> bytes:
+    """Return a part of the page: files of the package, read and compressed once."""
+    content = PARTS[path][1]()
+    return gzip.compress(content) if zipped else content
 
 
 def fetch_status(url: str, timeout: float = 2.0) -> dict[str, Any] | None:

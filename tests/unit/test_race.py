@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -6,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamil import race as race_module
 from streamil.arms import plan_arms, plan_comparisons
 from streamil.direct import run
 from streamil.errors import ExperimentError, SourceError
 from streamil.experiment import Experiment, load_experiment
 from streamil.race import Race
-from streamil.results import curve_table, summary, write_results
+from streamil.results import curve_table, details, summary, write_results
 from streamil.samples import Records
 
 ARMS = {
@@ -80,10 +82,15 @@ def test_a_wrong_hyperparameter_is_told_with_its_line(tmp_path):
 @settings(max_examples=8, deadline=None)
 @given(st.lists(st.integers(0, 90), max_size=6).map(sorted))
 def test_a_race_does_not_depend_on_how_samples_are_cut(cuts):
-    records = some_records(90, missing={3, 50})
-    whole, cut = feed(Race(experiment()), records), feed(Race(experiment()), records, cuts)
+    records = replace(some_records(90, missing={3, 50}), segment=np.arange(90) // 30)
+    asked = experiment(evaluation={"held": 4, "diagnostics": {"every": 7}}, verdict={"controls": ["il@4"]})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(race_module, "LOOK_EVERY", 20)
+        whole, cut = feed(Race(asked), records), feed(Race(asked), records, cuts)
     assert summary(cut) == summary(whole)
     assert curve_table(cut).equals(curve_table(whole))
+    assert details(cut) == details(whole)
+    assert whole.arms["il@1"].diagnostics.looks > 2 and whole.arms["il@4"].forgetting.segments.tolist() == [0, 1]
 
 
 def test_the_hash_follows_ordinals_labels_and_their_order():
@@ -136,7 +143,7 @@ def test_results_are_strict_json_and_curves_end_exactly(tmp_path):
     curve = pq.read_table(tmp_path / "curve.parquet").to_pylist()
     last = max((row for row in curve if row["arm"] == "il@1" and row["member"] == 1), key=lambda row: row["ordinal"])
     assert (last["ordinal"], last["cumulative"]) == (29, result["arms"]["il@1"]["members"][1]["accuracy"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.parquet", "summary.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.parquet", "details.json", "summary.json"]
 
 
 def test_a_race_without_samples_or_comparisons_has_a_result():

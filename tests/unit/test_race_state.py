@@ -15,7 +15,7 @@ from streamil.errors import LearnerError, StateError
 from streamil.experiment import Experiment
 from streamil.race import Race
 from streamil.race_state import configuration_hash
-from streamil.results import curve_table, summary
+from streamil.results import curve_table, details, summary
 from streamil.samples import Records
 
 TORCH = """
@@ -188,11 +188,15 @@ def test_everything_at_once_is_saved_and_loaded():
     entries = samples("dense")
 
     def make():
-        return race(tuple(ARMS), pairs=PAIRS)
+        return race(tuple(ARMS), pairs=PAIRS, verdict={"controls": ["prox@4"]},
+                    evaluation={"window": 20, "held": 5, "diagnostics": {"every": 9}})
 
     whole = feed(make(), entries)
     resumed, state = cut_and_resumed(make, entries, [0, 1, 137, 303, 500])
     require_equal(whole, resumed)
+    assert details(whole) == details(resumed)
+    assert all(arm.diagnostics.looks > 3 and len(arm.forgetting.segments) for arm in whole.arms.values())
+    assert whole.comparisons["prox@4", "prox@4 (control)"].samples > 100
     assert whole.arms["sgd"].population.diverged.tolist() == [False, True]
     assert len(whole.featurizer.labels) == 6 and whole.segment == 4
     assert min(whole.late.counts[word] for word in ("joined", "second", "unknown", "contradicting")) > 0
@@ -375,7 +379,8 @@ def test_every_wrong_entry_is_refused_and_changes_nothing():
     """Each entry left out, of another type, or an array of another shape."""
     def make(count):
         arms = {"prox": {"algorithm": "il-prox", "batch_size": 4}, "river": ARMS["river"], "torch": ARMS["torch"]}
-        return feed(race(arms, pairs=[{"challenger": "prox", "baseline": "river"}]), samples("named", count))
+        return feed(race(arms, pairs=[{"challenger": "prox", "baseline": "river"}],
+                         evaluation={"window": 20, "held": 3, "diagnostics": {"every": 5}}), samples("named", count))
 
     state, target = plain(make(130).state_dict()), make(20)
     before = plain(target.state_dict())

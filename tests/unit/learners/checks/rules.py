@@ -36,7 +36,7 @@ class Allowance(NamedTuple):
 _KFAC = Allowance(plain={"adaptive": False},  # adaptive members predict by a mixture, and only one part is a module
                   shared=("counts", "input.covariance", "input.rows"))
 ALLOWED = {
-    "implicit-sgd": Allowance(patches=((implicit_sgd, "EVALUATIONS", 4),)),  # slow; checked wherever its solver stops
+    "implicit-sgd": Allowance(patches=((implicit_sgd.ImplicitSGD, "evaluations", 4),)),  # slow; checked wherever its solver stops
     "il-prox-adam": Allowance(quick={"learning_rate": 1e-3}),
     "il-kfac": _KFAC,
     "bp-kfac": _KFAC,
