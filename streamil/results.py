@@ -36,7 +36,7 @@ def summary(race: Race) -> dict[str, Any]:
     return {
         "experiment": race.experiment.name,
         "samples": race.samples,
-        "learned_hash": race.learned_hash.hex(),
+        "learned_hash": race.learned_hash.hex() or None,
         **replanned,
         "arms": {name: _arm(race, arm) for name, arm in race.arms.items()},
         "comparisons": comparison_rows(race, segments=True),

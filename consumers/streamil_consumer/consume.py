@@ -78,7 +78,7 @@ def consume(experiment: Experiment, *, until: int | None = None, options: Option
             server = held.enter_context(closing(
                 Server(metrics or experiment.service.metrics, telemetry, view.status, view.ready, view.pictures)))
             tell(Event(f"metrics and page at {server.url}/", url=server.url))
-            if _topic_is_there(experiment, wait, stop):
+            if topic_is_there(experiment, experiment.topic, wait, stop):
                 _learn(race, attachment, view, tell)
         view.state = "stopped" if stop.is_set() else "done"
         result = summary(race) if out is None else write_results(race, out)
@@ -90,16 +90,16 @@ def consume(experiment: Experiment, *, until: int | None = None, options: Option
     return result
 
 
-def _topic_is_there(experiment: Experiment, seconds: float, stop: threading.Event) -> bool:
+def topic_is_there(experiment: Experiment, topic: str, seconds: float, stop: threading.Event, hint: str = "") -> bool:
     """Return whether the topic is there, once it is, or False when stopped; raise what is wrong after `seconds`."""
     deadline = time.monotonic() + seconds
     while not stop.is_set():
         try:
-            describe_topic(experiment.kafka, experiment.topic)
+            describe_topic(experiment.kafka, topic)
             return True
-        except (BrokerUnavailable, TopicMissing):
+        except (BrokerUnavailable, TopicMissing) as error:
             if time.monotonic() > deadline:
-                raise
+                raise type(error)(f"{error}; {hint}" if hint else str(error)) from None
             stop.wait(WAIT_SECONDS)
     return False
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Protocol
 
-from streamil.attachment import Attachment
 from streamil.pictures import pictures
 from streamil.race import Race
 from streamil.report.answer import answer
@@ -13,10 +12,28 @@ from streamil.results import FEATURES_SHOWN, comparison_rows, standings
 from streamil.telemetry.metrics import RaceMetrics
 
 
+class Place(Protocol):
+    """Where a process stands on its topics."""
+
+    @property
+    def lag(self) -> int:
+        """Offsets that are not dealt with yet."""
+
+    @property
+    def offset(self) -> int:
+        """How far it has come."""
+
+    broker_away: bool
+
+
+WORKING = ("learning", "judging")
+"""States in which a process takes in whatever comes."""
+
+
 class View:
     """State, place and rate of a consumer, for `/status.json`, `/readyz` and the page; read from other threads."""
 
-    def __init__(self, race: Race, telemetry: RaceMetrics, attachment: Attachment) -> None:
+    def __init__(self, race: Race, telemetry: RaceMetrics, attachment: Place) -> None:
         self.state = "starting"
         self._race, self._telemetry, self._attachment = race, telemetry, attachment
         self._marks: list[tuple[float, int]] = []
@@ -29,7 +46,7 @@ class View:
 
     def ready(self) -> bool:
         """Whether it learns whatever comes: it is past its start, not stopped, and the broker answers."""
-        return self.state == "learning" and not self._attachment.broker_away
+        return self.state in WORKING and not self._attachment.broker_away
 
     def learned(self) -> None:
         """Note that something was learned."""
@@ -38,7 +55,7 @@ class View:
             self._marks = [*self._marks[-10:], (now, self._race.samples)]
 
     def _rate(self) -> float:
-        if self.state != "learning" or len(self._marks) < 2:
+        if self.state not in WORKING or len(self._marks) < 2:
             return 0.0
         (start, before), (end, after) = self._marks[0], self._marks[-1]
         return (after - before) / (end - start) if time.time() - end < 5 else 0.0

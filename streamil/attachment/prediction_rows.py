@@ -71,7 +71,7 @@ class PredictionRows:
                 "arm": said.arm, "ordinal": int(batch.ordinals[row]),
                 "id": None if batch.ids is None else batch.ids[row],
                 "origin": str(Origin(self.topic_id, self.partition, offset, place)),
-                "label": None if label == UNLABELLED else labels[label],
+                "label": None if label == UNLABELLED else labels[label], "segment": int(batch.segment[row]),
                 "predicted": predicted[row], "probability": likeliest[row] if likeliest else [0.0] * len(said.logits)})
         if self._settings.probabilities:
             every = chances.transpose(0, 1).double().numpy().round(6).tolist()
@@ -97,7 +97,8 @@ def _arrow(rows: list[Row], said: Predictions) -> bytes:
     members = len(said.logits)
     label, chance = pa.dictionary(pa.int32(), pa.string()), pa.list_(pa.float32(), members)
     fields: list[tuple[str, pa.DataType]] = [
-        ("arm", label), ("ordinal", pa.int64()), ("id", pa.string()), ("origin", pa.string()), ("label", label)]
+        ("arm", label), ("ordinal", pa.int64()), ("id", pa.string()), ("origin", pa.string()), ("label", label),
+        ("segment", pa.int64())]
     columns = [pa.array([row[name] for row in rows], kind) for name, kind in fields]
     for name, kind in (("predicted", pa.list_(pa.string(), members)), ("probability", chance)):
         fields.append((name, kind))

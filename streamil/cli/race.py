@@ -117,10 +117,13 @@ def consume(
     on_trimmed: OnTrimmed = "fail",
     compacted: Compacted = False,
     accept_rejects: AcceptRejects = False,
+    arm: Annotated[list[str] | None, typer.Option(
+        metavar="NAME", help="learn this arm alone, others in other processes; again for more; `judge` compares them")
+    ] = None,
     log: Log = "text",
 ) -> None:
     """Learn from the topic of an experiment file, until --until or Ctrl-C."""
-    experiment = load(file)
+    experiment = load(file).only(arm) if arm else load(file)
     experiment.require_topic_names()
     from streamil.kafka import describe_topic
 
@@ -149,16 +152,6 @@ def run(file: File, limit: Limit = None, out: Out = None, log: Log = "text") -> 
         report_result(result)
         if out is not None:
             say(f"results in {out}")
-
-
-@app.command(name="report", short_help="Make an HTML report of what a run left in DIR.")
-def write_report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder that a run, a consumer or the demo wrote to")],
-) -> None:
-    """Make one self-contained HTML file of what a run left in DIR: DIR/report.html."""
-    from streamil.report.page import write_report as make
-
-    report(f"report in {make(folder)}")
 
 
 def report_result(result: dict[str, Any]) -> None:

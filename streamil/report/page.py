@@ -262,7 +262,8 @@ def _repeat(summary: Json, details: Json) -> Iterator[str]:
     yield (f"<pre>streamil run experiment.yaml --limit {summary['samples']} --out results\n"
            "streamil report results</pre>")
     yield f"<p>experiment.yaml, without what concerns the broker:</p><pre>{_text(written.getvalue())}</pre>"
-    yield f'<p class="small">learned_hash {_text(summary["learned_hash"])}</p>'
+    if summary["learned_hash"] is not None:
+        yield f'<p class="small">learned_hash {_text(summary["learned_hash"])}</p>'
     for line in summary.get("replanned", ()):
         yield f'<p class="small">Went on under another plan: {_text(line)}</p>'
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 from streamil_consumer.view import View
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
 from browser import CHROMIUM, Browser, browser
 
 from streamil.experiment import Experiment
