@@ -23,10 +23,11 @@ from streamil.errors import ExperimentError, StreamilError
 from streamil.experiment import Kafka
 from streamil.experiment_file import nearest
 from streamil.kafka import ensure_topic
+from streamil.live_view import live_race
 from streamil.local_kafka import LocalKafka
 from streamil.report.lines import result_lines
-from streamil.telemetry.server import fetch_status
-from streamil.views import console, download_progress, live_status
+from streamil.telemetry.server import fetch_pictures, fetch_status
+from streamil.views import console, download_progress
 
 QUIT_SECONDS = 1.2
 """What the children may take to end by themselves; then they are killed."""
@@ -141,13 +142,15 @@ def run_demo(out: Path, *, samples: int, regime: str, stay: bool, metrics: str,
         _watch(consumer, producer, url, stop, told)
         if stop.is_set():
             return
+        from streamil.report.page import write_report
         from streamil.report.plot import plot_accuracy
 
         plot_accuracy(out)
+        write_report(out)
         for line in result_lines(json.loads((out / "summary.json").read_text())):
             print(line)
         print(f"done in {time.monotonic() - started:.0f} s; results in {out}/: "
-              f"summary.json, curve.parquet, accuracy.png, experiment.yaml")
+              f"report.html, accuracy.png, summary.json, curve.parquet, details.json, experiment.yaml")
         if stay:
             print(f"page and metrics stay at {url}/ until Ctrl-C", flush=True)
             while not stop.wait(0.5):
@@ -195,14 +198,14 @@ def _address(consumer: Child, stop: threading.Event) -> str | None:
 def _watch(consumer: Child, producer: Child, url: str, stop: threading.Event, tell: Callable[[str], None]) -> None:
     """Show the race until the consumer is done."""
     first = True
-    with live_status() as show:
+    with live_race() as show:
         while not stop.is_set():
             status = fetch_status(url)
             if status is not None and status["samples"]:
                 if first and any(arm["samples"] for arm in status["arms"]):
                     tell("first accuracies")
                     first = False
-                show(status)
+                show(status, fetch_pictures(url))
             if consumer.process.poll() == 0 or (status is not None and status["state"] == "done"):
                 break
             consumer.require_no_failure()

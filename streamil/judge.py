@@ -134,8 +134,8 @@ class Judge:
         """Return the labelled rows that did not come before, in rising order of their ordinals."""
         labelled = y != UNLABELLED
         self.unlabelled += int(np.count_nonzero(~labelled))
-        highest = np.maximum.accumulate(np.concatenate(([self.next[rows.arm] - 1], np.where(labelled, rows.ordinals, -1))))
-        fresh = labelled & (rows.ordinals > highest[:-1])
+        before = np.concatenate(([self.next[rows.arm] - 1], np.where(labelled, rows.ordinals, -1)[:-1]))
+        fresh = labelled & (rows.ordinals > np.maximum.accumulate(before))
         self.repeats += int(np.count_nonzero(labelled & ~fresh))
         return np.flatnonzero(fresh)
 

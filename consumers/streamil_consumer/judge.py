@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from streamil.arms import plan_all_arms
 from streamil.codec.prediction_rows import decode_predictions
-from streamil.errors import CodecError, TopicMismatch, TopicMissing
+from streamil.errors import CodecError, TopicMismatch
 from streamil.experiment import Experiment
 from streamil.judge import Judge
 from streamil.kafka import TopicReader, describe_topic

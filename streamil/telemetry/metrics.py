@@ -25,6 +25,7 @@ from streamil.codec import REASONS
 from streamil.late_labels import WHAT_BECAME
 from streamil.race import Race
 from streamil.racing_arm import RacingArm
+from streamil.telemetry.alignment import alignment
 
 MEMBERS_SHOWN = 20
 """A larger population exports its best, median and worst member by rank."""
@@ -212,6 +213,7 @@ def _race(race: Race, before: Mapping[str, Scored], seconds_to: Mapping[str, NDA
     yield info
     yield from families.values()
     yield from _comparisons(race)
+    yield from alignment(race)
 
 
 _MEMBER = ["experiment", "arm", "member"]

@@ -167,9 +167,18 @@ def _part(path: str, zipped: bool) -> bytes:
 
 def fetch_status(url: str, timeout: float = 2.0) -> dict[str, Any] | None:
     """Return what a running process says of itself, or None while nobody answers at `url`."""
+    return _fetch(f"{url}/status.json", timeout)
+
+
+def fetch_pictures(url: str, timeout: float = 2.0) -> dict[str, Any] | None:
+    """Return what the charts of a running process show, or None while nobody answers, or where there are none."""
+    return _fetch(f"{url}/pictures.json", timeout)
+
+
+def _fetch(url: str, timeout: float) -> dict[str, Any] | None:
     try:
-        with urllib.request.urlopen(f"{url}/status.json", timeout=timeout) as answer:
-            status: dict[str, Any] = json.loads(answer.read(1 << 20))
-            return status
+        with urllib.request.urlopen(url, timeout=timeout) as answer:
+            found: dict[str, Any] = json.loads(answer.read(1 << 22))
+            return found
     except (OSError, ValueError):
         return None

@@ -97,10 +97,10 @@ def test_bad_records_are_told_counted_and_passed_over(kafka_settings: Kafka, top
 
 def test_what_cannot_be_judged_is_one_line(kafka_settings: Kafka, topic: str, tmp_path: Path) -> None:
     experiment = experiment_here(kafka_settings, topic, tmp_path)
-    with pytest.raises(TopicMissing, match="service.predictions"):
+    with pytest.raises(TopicMissing, match=r"service\.predictions"):
         judge(experiment, metrics="127.0.0.1:0")
     ensure_topic(kafka_settings, f"{topic}.predictions", partitions=2)
-    with pytest.raises(TopicMismatch, match="2 partitions.*5 arms"):
+    with pytest.raises(TopicMismatch, match=r"2 partitions.*5 arms"):
         judge(experiment, metrics="127.0.0.1:0")
     with pytest.raises(ExperimentError, match="il@8"):
         experiment.only(["il@7"])

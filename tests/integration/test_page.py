@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from streamil_consumer.view import View
-
 from browser import CHROMIUM, Browser, browser
+from streamil_consumer.view import View
 
 from streamil.experiment import Experiment
 from streamil.race import Race

@@ -11,7 +11,6 @@ from streamil.experiment import Experiment
 from streamil.pictures import MARKS_LIMIT, NUMBERS_LIMIT, pictures
 from streamil.race import Race
 from streamil.report.answer import answer
-from streamil.samples import Records
 
 
 def race(arms: int = 1, *, sizes: tuple[int, ...] = (1,), samples: int = 0, segments: int = 1, **more: object) -> Race:

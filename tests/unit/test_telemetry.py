@@ -1,3 +1,4 @@
+import gzip
 import json
 import socket
 import time
@@ -147,8 +148,39 @@ def test_health_and_paths(telemetry, serve):
     assert get(f"{server.url}/readyz") == "ok\n"
     with pytest.raises(urllib.error.HTTPError, match="404"):
         get(f"{server.url}/../../etc/passwd")
-    assert "<title>streamil</title>" in get(f"{server.url}/")
     assert json.loads(get(f"{server.url}/status.json")) == fetch_status(server.url) == {"samples": 3}
+    for path in ("", "charts.js", "plotly.js", "pictures.json"):  # without pictures there is no page
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            get(f"{server.url}/{path}")
+
+
+def test_the_page_and_its_parts(telemetry, serve):
+    server = serve(telemetry, pictures=lambda: {"arms": []})
+    for path, holds in (("", 'id="accuracy"'), ("page.js", "pictures.json"), ("charts.js", "streamilCharts"), ("style.css", "--il"),
+                        ("plotly.js", "plotly.js v"), ("pictures.json", '{"arms": []}')):
+        request = urllib.request.Request(f"{server.url}/{path}", headers={"Accept-Encoding": "gzip"})
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            body = answer.read()
+            zipped = answer.headers["Content-Encoding"] == "gzip"
+            assert zipped == (path != "pictures.json")
+            assert holds in (gzip.decompress(body) if zipped else body).decode() and holds in get(f"{server.url}/{path}")
+            assert path == "pictures.json" or "default-src 'self'" in answer.headers["Content-Security-Policy"]
+            assert answer.headers["Cache-Control"] == ("max-age=3600" if path == "plotly.js" else "no-store")
+
+
+def test_what_an_update_did_is_exported_where_it_is_asked_for(telemetry):
+    race = Race(Experiment.model_validate({
+        "name": "looked", "stream": {"source": {"kind": "elec"}}, "network": {"hidden": [4]}, "evaluation": {"diagnostics": {"every": 5}},
+        "arms": {"il": {"algorithm": "il-prox", "seeds": 2}}}))
+    telemetry.watch(race)
+    luck = np.random.default_rng(0)
+    race.feed(Records(y=["a", "b"] * 30, x=luck.normal(size=(60, 3))), np.arange(60))
+    samples = {(one.name, *sorted(one.labels.items())): one.value for family in telemetry.collect() for one in family.samples}
+    last = race.arms["il"].diagnostics.last
+    assert value(samples, "streamil_alignment_loss", member="1", when="after") == last["loss_after"][1]
+    assert value(samples, "streamil_alignment_implicit_cosine", layer="2") == last["implicit_cosine_2"][0]  # the first seed alone
+    assert value(samples, "streamil_alignment_looks", arm="il") == race.arms["il"].diagnostics.looks > 5
+    assert not [key for key in samples if "alignment" in key[0] and samples[key] != samples[key]]
 
 
 def test_silent_clients_do_not_keep_others_out_for_ever(telemetry, serve, monkeypatch):

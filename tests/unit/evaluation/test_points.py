@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,7 +20,7 @@ SEGMENT = np.arange(6000) // 700
 def filled(samples: int, limit: int, stride: int, cuts: list[int]) -> Points:
     points = Points(limit, stride)
     edges = [0, *sorted(cut for cut in cuts if cut < samples), samples]
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         for _, stop in points.stops(first, last - first):
             if points.due(stop):
                 points.add(stop, np.array([float(stop)]))
