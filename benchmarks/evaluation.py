@@ -4,6 +4,7 @@ python benchmarks/evaluation.py false-leads [--streams 2000]   # watched after e
 python benchmarks/evaluation.py decisions [--streams 1000]     # samples to a verdict over those of a fixed-size test
 python benchmarks/evaluation.py rate                           # pairs a second, in blocks of 1,000
 python benchmarks/evaluation.py cost                           # of 32 members' figures, beside their learning
+python benchmarks/evaluation.py implicit                       # how near the diagnostics' reference is to the optimum
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamil.evaluation import Curve, Drift, PairedTest, Prequential, Speed
+from streamil.diagnostics import _Reference
+from streamil.evaluation import PairedTest
 from streamil.evaluation.boundary import boundary
-from streamil.learners import create
+from streamil.experiment import Experiment
+from streamil.learners.implicit_sgd import ImplicitSGD, ImplicitSGDHyperparameters
+from streamil.race import Race
 
 ALPHA = 0.05
 SAMPLES = 5_000
@@ -138,32 +142,59 @@ def rate() -> None:
 
 
 def cost() -> None:
-    """Print what the figures of 32 members take, beside what learning takes."""
-    torch.set_num_threads(1)
-    for size, layers in ((8, [784, 256, 256, 10]), (8, [784, 64, 64, 10]), (1, [784, 64, 64, 10])):
-        members = [{"learning_rate": 0.01, "seed": seed} for seed in range(32)]
-        population = create("bp-sgd", layers, members, batch_size=size)
+    """Print what figures and comparison of 32 members take, beside what learning takes."""
+    for size, hidden in ((8, [256, 256]), (8, [64, 64]), (1, [64, 64])):
+        rates = [0.01 * 1.05**place for place in range(32)]
+        race = Race(Experiment.model_validate({
+            "stream": {"source": {"kind": "mnist"}}, "network": {"hidden": hidden}, "service": {"device": "cpu"},
+            "arms": {"many": {"algorithm": "bp-sgd", "batch_size": size, "learning_rate": rates},
+                     "one": {"algorithm": "bp-sgd", "batch_size": size}},
+            "comparisons": [{"challenger": "many", "baseline": "one"}]}))
+        arm = race.arms["many"]
+        arm.start(784)
         x, y, segment = torch.rand(256, 784), torch.randint(0, 10, (256,)), np.zeros(256, np.int64)
-        scores, curve, speed, drift = Prequential(32), Curve(32, 500), Speed(32, (0.5, 0.8, 0.9, 0.95)), Drift(32)
+        luck = np.random.default_rng(0)
         learning = figures = 0.0
-        for _ in range(8):
+        for call in range(8):
             begin = time.process_time()
-            outcome = population.learn(x, y)
-            middle = time.process_time()
+            outcome = arm.population.learn(x, y)
+            learning += time.process_time() - begin
             predicted, loss = outcome.predicted.numpy(), outcome.loss.double().numpy()
-            correct = predicted == y.numpy()
-            speed.follow(scores, correct)
-            drift.follow(scores, correct, segment)
-            curve.follow(scores, predicted, y.numpy(), loss)
-            learning, figures = learning + middle - begin, figures + time.process_time() - middle
-        print(f"bp-sgd {'-'.join(map(str, layers))}, mini-batches of {size}: learning {learning / 2048 * 1e6:.0f} us a "
-              f"sample, figures {figures / 2048 * 1e6:.1f} us, {100 * figures / learning:.1f} %", flush=True)
+            right = luck.random((1, 256)) < 0.5
+            race.comparisons.tell("one", right, segment, 256 * call)
+            begin = time.process_time()
+            correct = arm.score(predicted, y.numpy(), loss, segment)
+            race.comparisons.tell("many", correct, segment, 256 * call)
+            figures += time.process_time() - begin
+        layers = "-".join(map(str, [784, *hidden, 10]))
+        print(f"bp-sgd {layers}, mini-batches of {size}: learning {learning / 2048 * 1e6:.0f} us a sample, figures and "
+              f"comparison {figures / 2048 * 1e6:.1f} us, {100 * figures / learning:.1f} %", flush=True)
+
+
+def implicit() -> None:
+    """Print how far the reference of the diagnostics is from implicit SGD solved to the end, and what it takes."""
+    torch.set_num_threads(1)
+    luck = np.random.default_rng(0)
+    x = (luck.random((1, 784)) * (luck.random((1, 784)) < 0.2)).astype(np.float32)
+    for alpha in (0.1, 1.0, 5.0):
+        moves = {}
+        for rule in (ImplicitSGD, _Reference):
+            population = rule([784, 256, 256, 10], [ImplicitSGDHyperparameters(alpha=alpha)], [0], batch_size=1, seed=0,
+                              device=torch.device("cpu"), dtype=torch.float32, activation="relu", growing=False)
+            before, begin = population.weights, time.perf_counter()
+            population.step(x, [3])
+            pairs = zip(population.weights, before, strict=True)
+            moves[rule] = [(new - old).flatten() for (new, _), (old, _) in pairs], time.perf_counter() - begin
+        (whole, long), (part, short) = moves[ImplicitSGD], moves[_Reference]
+        cosines = [float(torch.cosine_similarity(a, b, 0)) for a, b in zip(whole, part, strict=True)]
+        print(f"alpha {alpha:g}: {_Reference.evaluations} evaluations in {short:.1f} s, to the end {long:.1f} s; "
+              f"cosine by layer {', '.join(f'{one:.4f}' for one in cosines)}", flush=True)
 
 
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("false-leads", "decisions", "rate", "cost"))
+    parser.add_argument("what", choices=("false-leads", "decisions", "rate", "cost", "implicit"))
     parser.add_argument("--streams", type=int)
     options = parser.parse_args()
     if options.what == "false-leads":
@@ -172,8 +203,10 @@ def main() -> None:
         decisions(options.streams or 1_000)
     elif options.what == "rate":
         rate()
-    else:
+    elif options.what == "cost":
         cost()
+    else:
+        implicit()
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ REPLAY = 64
 """Samples of earlier updates on which interference is measured."""
 POINTS = 200
 EVALUATIONS = 60
-"""Of the proximal objective: more turn its step by less than a cosine of .999 (`benchmarks/evaluation.py`)."""
+"""Of the proximal objective: more leave its step within a cosine of .997 (`benchmarks/evaluation.py`)."""
 
 
 class _Reference(ImplicitSGD):

@@ -15,9 +15,9 @@ from streamil.evaluation.points import Points
 RESTART_EVERY = 200
 """Fewest samples between two starts of the test since segment: more starts than that would spend its alpha on noise."""
 
-TIMELINE_POINTS = 400
+TIMELINE_POINTS = 300
 """Points of the verdict over time; each costs one computation of all bounds."""
-TIMELINE_STRIDE = 10
+TIMELINE_STRIDE = 100
 """Samples between the first of them."""
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamil.evaluation._state import State, array, number, require
-from streamil.evaluation.boundary import boundary
+from streamil.evaluation.boundary import boundaries
 
 Verdict: TypeAlias = Literal["challenger leads", "baseline leads", "open"]
 
@@ -84,8 +84,7 @@ class PairedSums:
         """Return u(V) / n [K, M]: the mean is off by more, on one side, at any time, with chance alpha_side at most."""
         if not self.samples:
             return np.full(self.total.shape, np.inf)
-        bounds = [boundary(variance, alpha_side) for variance in self.variance.ravel().tolist()]
-        return np.reshape(bounds, self.total.shape) / self.samples
+        return boundaries(self.variance.ravel(), alpha_side).reshape(self.total.shape) / self.samples
 
     def bounds(self, alpha_side: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return (lower, upper) bounds [K, M] on the mean difference, each missed with chance alpha_side at most."""

@@ -110,5 +110,5 @@ def verdict(one: Mapping[str, Any]) -> str:
         return "open (no samples yet)"
     mean, lower, upper = (f"{100 * one[key]:+.2f}" for key in ("mean_difference", "lower", "upper"))
     line = f"{one['verdict']}, {mean} points [{lower}, {upper}] over {one['samples']:,} samples"
-    faster = one.get("speedup")
+    faster = one.get("speedup") if one["verdict"] == "challenger leads" else None  # where it is level this is chance
     return line + (f"; had the baseline's present accuracy {faster:.1f} times sooner" if faster and faster > 1 else "")

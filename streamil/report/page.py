@@ -184,11 +184,16 @@ def _comparisons(summary: Json) -> Iterator[str]:
             rows.append([
                 _text(f"{one['challenger']} against {one['baseline']}"), _text(kind + one["verdict"]),
                 _points(one["mean_difference"]), f"{_points(one['lower'])} … {_points(one['upper'])}",
-                _number(one["log_e"], 2), "–" if one["speedup"] is None else f"{one['speedup']:.1f} ×",
+                _number(one["log_e"], 2), _sooner(one),
                 f"{one['samples']:,}",
                 _text(f"{since['verdict']}, {_points(since['mean_difference'])} over {since['samples']:,}")])
     yield from _table(["comparison", "verdict", "advantage, points", "interval", "log e", "sooner", "samples",
                        "since the last change of segment"], rows, text=(1, 7))
+
+
+def _sooner(one: Json) -> str:
+    leads = one["verdict"] == "challenger leads" and one["speedup"] is not None
+    return f"{one['speedup']:.1f} ×" if leads else "–"  # where it is level the number is chance
 
 
 def _confusion(details: Json) -> Iterator[str]:
@@ -276,4 +281,4 @@ def _reading(details: Json) -> Iterator[str]:
         "the baseline, at an error rate that is shared among all comparisons and holds however often one looks. They "
         "are about these learners, on this stream so far: two arms that differ in the seed alone can truly differ. "
         f"Last samples: the last {window:,}. Sooner: samples of the stream over those that the challenger needed for "
-        "the accuracy that the baseline has at the end. – is undefined.</p>")
+        "the accuracy that the baseline has at the end, where the challenger leads. – is undefined.</p>")

@@ -33,7 +33,7 @@ function tell(status) {
     percent(arm.best.accuracy), percent(arm.median.accuracy), percent(arm.worst.accuracy), percent(arm.best.windowed),
     arm.samples.toLocaleString(), arm.diverged || "–"]));
   const row = (one, what) => ["", `${one.challenger} against ${one.baseline}`, what + one.verdict,
-    points(one.mean_difference), `${points(one.lower)} … ${points(one.upper)}`, one.speedup === null ? "–" : `${one.speedup.toFixed(1)} ×`,
+    points(one.mean_difference), `${points(one.lower)} … ${points(one.upper)}`, one.verdict !== "challenger leads" || one.speedup === null ? "–" : `${one.speedup.toFixed(1)} ×`,
     one.samples.toLocaleString()];
   fill("comparisons", [...status.comparisons.map((one) => row(one, "")), ...status.controls.map((one) => row(one, "A/A control: "))]);
 }

@@ -153,7 +153,7 @@ def test_the_records_of_the_page_are_records():
 def test_the_metrics_of_the_consumer_are_documented():
     telemetry = RaceMetrics()
     experiment = Experiment.model_validate({
-        "stream": {**SOURCE, "limit": 100}, "arms": {**ARMS, "il": {"algorithm": "il-prox"}}, "evaluation": {"window": 50, "thresholds": [0]}})
+        "stream": {**SOURCE, "limit": 100}, "arms": {**ARMS, "il": {"algorithm": "il-prox"}}, "evaluation": {"window": 50, "thresholds": [0], "diagnostics": {"every": 10}}})
     race = Race(experiment, lock=telemetry.lock, timed=telemetry.timed)
     telemetry.watch(race)
     (records,) = open_stream(experiment.stream, Path())
@@ -182,7 +182,7 @@ def test_links_lead_somewhere(page):
 def test_no_command_of_the_pages_is_unknown():
     from streamil.cli import app
 
-    known = {command.callback.__name__ for command in app.registered_commands}
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}
     known |= {group.name for group in app.registered_groups}
     for page in PAGES:
         for block in blocks(page):

@@ -90,3 +90,5 @@ def test_changes_stand_where_the_regime_made_them() -> None:
 def test_a_verdict_says_how_much_sooner(given: float | None, ends: str) -> None:
     line = verdict({"verdict": "challenger leads", "mean_difference": 0.02, "lower": 0.01, "upper": 0.03, "samples": 500, "speedup": given})
     assert line.startswith("challenger leads, +2.00 points ") and line.endswith(ends)
+    level = verdict({"verdict": "open", "mean_difference": 0.02, "lower": -0.01, "upper": 0.03, "samples": 500, "speedup": given})
+    assert level.endswith("over 500 samples"), "of two that are level the one that was there sooner was there by chance"

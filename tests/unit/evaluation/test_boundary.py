@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
+import numpy as np
 import pytest
 from scipy.special import gammainc, gammaln
 
 from streamil.errors import EvaluationError
-from streamil.evaluation.boundary import SCALE, TIGHTEST_AT, boundary
+from streamil.evaluation.boundary import SCALE, TERMS_AT_ONCE, TIGHTEST_AT, boundaries, boundary
 
 
 @pytest.mark.parametrize(("variance", "alpha", "expected"), [
@@ -45,3 +47,14 @@ def test_grows_with_variance_and_with_confidence() -> None:
 def test_arguments_out_of_range_are_named(variance: float, alpha: float) -> None:
     with pytest.raises(EvaluationError, match=r"(alpha|variance) is"):
         boundary(variance, alpha)
+
+
+def test_many_at_once_are_one_by_one_and_bounded_in_memory() -> None:
+    variances = np.concatenate((np.zeros(1), np.logspace(-3, 8, 300)))
+    tracemalloc.start()
+    found = boundaries(variances, 0.001)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.tolist() == pytest.approx([boundary(one, 0.001) for one in variances.tolist()], rel=1e-12)
+    assert peak < 8 * 8 * TERMS_AT_ONCE
+    assert boundaries(np.zeros(0), 0.01).shape == (0,)

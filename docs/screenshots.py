@@ -1,0 +1,97 @@
+"""Makes the screenshots of page, terminal and report: `python docs/screenshots.py` (needs Chromium, as Debian has it).
+
+They are of a real race: a Kafka of its own, a producer and a consumer process, the page while it runs and at its end.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from streamil.live_view import race_view
+from streamil.local_kafka import LocalKafka
+from streamil.report.page import write_report
+from streamil.telemetry.server import fetch_pictures, fetch_status
+
+HERE = Path(__file__).parent / "pictures"
+sys.path.insert(0, str(HERE.parent.parent / "tests"))
+from browser import Browser, browser  # noqa: E402
+
+SAMPLES = 10_000
+COMMAND = [sys.executable, "-m", "streamil"]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        with LocalKafka(out / "kafka") as kafka, browser() as page:
+            file = out / "drift.yaml"
+            file.write_text((HERE / "drift.yaml").read_text() + f'kafka: {{bootstrap_servers: "{kafka.address}"}}\n')
+            consumer = subprocess.Popen(
+                [*COMMAND, "consume", str(file), "--wait", "60", "--until", str(SAMPLES), "--out", str(out / "results"),
+                 "--metrics", "127.0.0.1:0", "--stay"], stderr=subprocess.PIPE, text=True)
+            producer = subprocess.Popen([*COMMAND, "produce", str(file), "--metrics", "127.0.0.1:0"],
+                                        stderr=subprocess.DEVNULL)
+            try:
+                shots(page, address(consumer), out / "results")
+            finally:
+                for process in (producer, consumer):
+                    process.terminate()
+                    process.wait(30)
+
+
+def address(consumer: subprocess.Popen[str]) -> str:
+    assert consumer.stderr is not None
+    for line in consumer.stderr:
+        found = re.search(r"metrics and page at (http://\S+?)/$", line.strip())
+        if found:
+            return found[1]
+    raise SystemExit("the consumer has ended")
+
+
+def wait(url: str, samples: int) -> dict[str, Any]:
+    while True:
+        status = fetch_status(url)
+        if status is not None and status["samples"] >= samples and (samples < SAMPLES or status["state"] == "done"):
+            return status
+        time.sleep(0.2)
+
+
+def shots(page: Browser, url: str, results: Path) -> None:
+    status = wait(url, int(0.6 * SAMPLES))
+    terminal(status, fetch_pictures(url) or {})
+    shot(page, url, "page-phone-dark.png", width=390, dark=True, height=1500)
+    status = wait(url, SAMPLES)
+    shot(page, url, "page.png", width=1100)
+    shot(page, write_report(results).as_uri(), "report.png", width=1100, height=2400)
+    for line in status["answer"]:
+        print(line)
+
+
+def shot(page: Browser, url: str, name: str, *, width: int, dark: bool = False, height: int | None = None) -> None:
+    page.look(width, height or 1000, dark=dark)
+    page.open("about:blank")
+    page.open(url)
+    page.until("document.body.dataset.drawn")
+    time.sleep(1)
+    page.picture(HERE / name, whole=height is None)
+    print(HERE / name)
+
+
+def terminal(status: dict[str, Any], pictures: dict[str, Any]) -> None:
+    screen = Console(record=True, width=132, file=io.StringIO())
+    screen.print(race_view(status, pictures))
+    screen.save_svg(str(HERE / "terminal.svg"), title="streamil status --watch")
+    print(HERE / "terminal.svg")
+
+
+if __name__ == "__main__":
+    main()
