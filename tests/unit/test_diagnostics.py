@@ -122,3 +122,28 @@ def test_outcomes_are_joined_where_the_output_grew():
     logits = [torch.zeros(1, 2, 2), torch.ones(1, 1, 3)]
     joined = _joined([Outcome(one, torch.zeros(one.shape[:2])) for one in logits])
     assert joined.logits[0].tolist() == [[0, 0, -math.inf], [0, 0, -math.inf], [1, 1, 1]] and joined.loss.shape == (1, 3)
+
+
+def test_classes_that_are_not_live_take_no_part():
+    """Of a closed set of three the middle one is never met: rows of the others are found by their own place."""
+    population = create("bp-sgd", [5, 4, 3], [{"learning_rate": 0.5}], batch_size=1, growing=True)
+    diagnostics = Diagnostics(Settings(every=4), 1, 2, [0])
+    y = np.where(X[:8, 0] > 0, 2, 0)
+    y[:4] = [0, 2, 0, 2]
+
+    def feed(rows):
+        diagnostics.learn(population, Batch(X[rows], y[rows], rows, np.zeros(len(rows), np.int64)), int(rows[0]))
+
+    def loss(x, labels):
+        return torch.nn.functional.cross_entropy(population.predict(x)[0].double(), torch.from_numpy(labels)).item()
+
+    feed(np.arange(4))
+    feed(np.arange(4, 7))
+    replay = diagnostics._replay.rows
+    assert replay.y.tolist() == [2]
+    before = loss(X[7:8], y[7:8]), loss(replay.x, replay.y)
+    feed(np.arange(7, 8))
+    last = {name: float(values[0]) for name, values in diagnostics.last.items()}
+    assert last["loss_before"] == pytest.approx(before[0], rel=1e-5) and last["loss_after"] == pytest.approx(loss(X[7:8], y[7:8]), rel=1e-5)
+    assert last["interference"] == pytest.approx(loss(replay.x, replay.y) - before[1], abs=1e-6)
+    assert 0 < last["implicit_cosine_2"] <= 1

@@ -199,3 +199,23 @@ def test_a_label_outside_a_closed_set_is_rejected() -> None:
     judge = small(classes=["b", "c"])
     with pytest.raises(CodecError, match="none of the experiment's classes"):
         judge.take(decode_predictions(rows("il", [0], [True])))
+
+
+def test_an_arm_of_larger_mini_batches_is_done_without_what_fills_none() -> None:
+    judge = Judge(Race(Experiment.model_validate({"stream": {"source": {"kind": "elec"}}, "network": {"hidden": [4]}, "arms": {
+        "il": {"algorithm": "il-prox", "batch_size": [1, 4]}}, "comparisons": []})), until=10)
+    judge.take(decode_predictions(rows("il@1", list(range(12)), [True] * 12)))
+    judge.take(decode_predictions(rows("il@4", list(range(12)), [True] * 12)))
+    assert judge.done and [arm.figures.samples for arm in judge.race.arms.values()] == [10, 8]
+
+
+def test_an_arrow_stream_that_claims_too_much_is_rejected_before_it_is_read() -> None:
+    table = pa.table({"ordinal": np.zeros(2_000_000, np.int64)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
+    value = bytes(sink.getvalue())
+    assert len(value) < 1_000_000
+    with pytest.raises(CodecError) as error:
+        decode_predictions(value)
+    assert error.value.reason == "too-large"

@@ -167,3 +167,25 @@ def test_an_empty_source_is_an_error(tmp_path):
     file.write_text("stream: {source: {kind: csv, path: a.csv, label: label}}\narms: {a: {algorithm: bp-sgd}}\n")
     with pytest.raises(SourceError, match="no"):
         run(load_experiment(file))
+
+
+def test_a_control_is_the_arm_with_other_seeds():
+    arms = {"il": {"algorithm": "il-prox", "alpha": [0.1, 5], "seeds": 3, "batch_size": [1, 4]}, "bp": {"algorithm": "bp-sgd"}}
+    plans = {plan.name: plan for plan in plan_arms(experiment(arms, verdict={"controls": ["il@4", "bp"]}))}
+    assert list(plans) == ["il@1", "il@4", "bp", "il@4 (control)", "bp (control)"]
+    own, control = plans["il@4"], plans["il@4 (control)"]
+    assert [member["seed"] for member in own.members] == [0, 1, 2] * 2 and [member["seed"] for member in control.members] == [3, 4, 5] * 2
+    assert [{**member, "seed": 0} for member in own.members] == [{**member, "seed": 0} for member in control.members]
+    race = feed(Race(experiment(arms, verdict={"controls": ["bp"]})), some_records(60))
+    assert not np.array_equal(*(race.arms[name].population.weights[0][0] for name in ("bp", "bp (control)")))
+    found = summary(race)
+    assert [(row["challenger"], row["baseline"]) for row in found["controls"]] == [("bp", "bp (control)")]
+    assert {(row["challenger"], row["baseline"]) for row in found["comparisons"]} == {("il@1", "bp")}
+
+
+@pytest.mark.parametrize(("controls", "tells"), [
+    (["ill"], "found arm 'ill', which does not exist; the nearest known is il"), (["il@1", "il@1"], "which is there already")])
+def test_controls_of_arms_that_do_not_exist_are_errors(controls, tells):
+    with pytest.raises(ValueError) as error:
+        experiment(verdict={"controls": controls})
+    assert tells.split(";")[0] in str(error.value)
