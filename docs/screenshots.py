@@ -30,6 +30,7 @@ COMMAND = [sys.executable, "-m", "streamil"]
 
 
 def main() -> None:
+    """Run the race, and take the pictures on the way."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         with LocalKafka(out / "kafka") as kafka, browser() as page:
@@ -49,6 +50,7 @@ def main() -> None:
 
 
 def address(consumer: subprocess.Popen[str]) -> str:
+    """Return where the consumer serves its page."""
     assert consumer.stderr is not None
     for line in consumer.stderr:
         found = re.search(r"metrics and page at (http://\S+?)/$", line.strip())
@@ -58,6 +60,7 @@ def address(consumer: subprocess.Popen[str]) -> str:
 
 
 def wait(url: str, samples: int) -> dict[str, Any]:
+    """Wait until so many samples are taken in, and return how the race stands."""
     while True:
         status = fetch_status(url)
         if status is not None and status["samples"] >= samples and (samples < SAMPLES or status["state"] == "done"):
@@ -66,6 +69,7 @@ def wait(url: str, samples: int) -> dict[str, Any]:
 
 
 def shots(page: Browser, url: str, results: Path) -> None:
+    """Take all pictures: on the way, and at the end."""
     status = wait(url, int(0.6 * SAMPLES))
     terminal(status, fetch_pictures(url) or {})
     shot(page, url, "page-phone-dark.png", width=390, dark=True, height=1500)
@@ -77,6 +81,7 @@ def shots(page: Browser, url: str, results: Path) -> None:
 
 
 def shot(page: Browser, url: str, name: str, *, width: int, dark: bool = False, height: int | None = None) -> None:
+    """Take one picture of a page, whole unless a height is given."""
     page.look(width, height or 1000, dark=dark)
     page.open("about:blank")
     page.open(url)
@@ -87,6 +92,7 @@ def shot(page: Browser, url: str, name: str, *, width: int, dark: bool = False, 
 
 
 def terminal(status: dict[str, Any], pictures: dict[str, Any]) -> None:
+    """Draw what `streamil status --watch` shows."""
     screen = Console(record=True, width=132, file=io.StringIO())
     screen.print(race_view(status, pictures))
     screen.save_svg(str(HERE / "terminal.svg"), title="streamil status --watch")
