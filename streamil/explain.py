@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from streamil.arms import ArmPlan, plan_arms, plan_comparisons
+from streamil.arms import ArmPlan, plan_arms, plan_comparisons, plan_controls
 from streamil.errors import SourceError
 from streamil.evaluation import allot
 from streamil.experiment import Experiment
@@ -180,13 +180,13 @@ def _members(plan: ArmPlan) -> str:
 
 def _comparisons(experiment: Experiment, plans: list[ArmPlan]) -> Iterator[str]:
     pairs = plan_comparisons(experiment, plans)
-    if not pairs:
-        yield "comparisons: none"
-        return
-    yield (f"comparisons: {len(pairs)}, each at alpha {allot(experiment.verdict.alpha, len(pairs)):.3g} "
-           f"of {experiment.verdict.alpha:g} in all")
+    yield "comparisons: none" if not pairs else (
+        f"comparisons: {len(pairs)}, each at alpha {allot(experiment.verdict.alpha, len(pairs)):.3g} "
+        f"of {experiment.verdict.alpha:g} in all")
     for pair in pairs:
         yield f"  {pair.challenger} against {pair.baseline}"
+    for pair in plan_controls(plans):
+        yield f"  A/A control of {pair.challenger}, with other seeds; takes no share of alpha"
 
 
 def _bytes(size: int) -> str:

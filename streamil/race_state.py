@@ -58,7 +58,7 @@ def configuration(experiment: Experiment, arms: Sequence[ArmPlan]) -> dict[str, 
         "name": experiment.name,
         "stream": experiment.stream.model_dump(mode="json", include=set(STREAM), exclude={"source": {"live"}}),
         "network": experiment.network.model_dump(mode="json"),
-        "verdict": experiment.verdict.model_dump(mode="json"),
+        "verdict": experiment.verdict.model_dump(mode="json", exclude={"controls"}),  # these are arms
         "evaluation": experiment.evaluation.model_dump(mode="json"),
     }
     return {**shared, "arms": {plan.name: _arm(experiment, plan) for plan in arms}}

@@ -127,6 +127,9 @@ def consume(
     experiment.require_topic_names()
     from streamil.kafka import describe_topic
 
+    if arm and experiment.service.predictions is None:
+        say(Event("service.predictions is not set, so no judge can compare these arms with those of other processes",
+                  level="warning"))
     if not wait:
         describe_topic(experiment.kafka, experiment.topic)  # before torch is imported, which takes seconds
     from streamil_consumer import Options

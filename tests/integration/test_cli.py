@@ -123,6 +123,8 @@ def test_check_says_what_the_file_means(tmp_path: Path) -> None:
     for text in ("inputs: 6: ", "nswprice", "classes: ", "network: 6-8-2", "4 members", "learning_rate 0.01, 0.1",
                  "2 seeds", "74 parameters each", "memory of all arms", "comparisons: none"):
         assert text in shown, shown
+    controlled = streamil("check", written(tmp_path, verdict={"controls": ["bp"]})).stdout
+    assert "arm bp (control)" in controlled and "A/A control of bp, with other seeds" in controlled
 
 
 def test_check_names_the_regimes_and_looks_at_what_they_leave(tmp_path: Path) -> None:

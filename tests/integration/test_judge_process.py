@@ -106,6 +106,15 @@ def test_what_cannot_be_judged_is_one_line(kafka_settings: Kafka, topic: str, tm
         experiment.only(["il@7"])
 
 
+def test_an_arm_that_learns_alone_without_a_predictions_topic_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "race.yaml"
+    file.write_text(json.dumps({"stream": {"source": {"kind": "elec"}}, "arms": ARMS, "kafka": {"bootstrap_servers": "127.0.0.1:1"}}))
+    found = streamil("consume", file, "--arm", "il@1")
+    assert found.returncode == 1 and "service.predictions is not set" in found.stderr
+    found = streamil("consume", file, "--arm", "il@3")
+    assert found.returncode == 2 and "--arm: found 'il@3'" in found.stderr and "il@1" in found.stderr
+
+
 def test_a_log_without_its_beginning_is_no_fresh_start(kafka_settings: Kafka, topic: str, tmp_path: Path) -> None:
     from kafka import KafkaAdminClient, TopicPartition
 

@@ -256,6 +256,17 @@ def test_an_added_arm_begins_where_the_race_stands():
     require_equal(after, again)
 
 
+def test_a_control_may_be_added_to_a_running_race_and_taken_away():
+    before = feed(race(("prox",), pairs=[]), samples("dense", 333))
+    after = race(("prox",), pairs=[], verdict={"controls": ["prox@4"]})
+    found = after.load_state_dict(plain(before.state_dict()))
+    assert found.added == ("arm prox@4 (control)", "comparison prox@4 against prox@4 (control)")
+    feed(after, samples("dense", 200, seed=1))
+    compared = after.comparisons["prox@4", "prox@4 (control)"].samples
+    assert 0 < compared == min(after.arms["prox@4 (control)"].figures.samples, after.arms["prox@4"].position - after.arms["prox@4 (control)"].since)
+    assert race(("prox",), pairs=[]).load_state_dict(plain(after.state_dict())).removed == found.added
+
+
 def test_arms_of_an_added_comparison_are_compared_on_the_same_samples():
     """Arms that say the same, one of them added while samples of another wait: a shift would show at every second label."""
     twins = {"a": {"algorithm": "bp-sgd", "learning_rate": 1e-9, "batch_size": 4}, "b": {"algorithm": "bp-sgd", "learning_rate": 1e-9, "batch_size": 1},
