@@ -5,6 +5,7 @@ python benchmarks/evaluation.py decisions [--streams 1000]     # samples to a ve
 python benchmarks/evaluation.py rate                           # pairs a second, in blocks of 1,000
 python benchmarks/evaluation.py cost                           # of 32 members' figures, beside their learning
 python benchmarks/evaluation.py implicit                       # how near the diagnostics' reference is to the optimum
+python benchmarks/evaluation.py judge                          # prediction rows a second
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import orjson
 import torch
 from numpy.typing import NDArray
 
+from streamil.codec.prediction_rows import decode_predictions
 from streamil.diagnostics import _Reference
 from streamil.evaluation import PairedTest
 from streamil.evaluation.boundary import boundary
 from streamil.experiment import Experiment
+from streamil.judge import Judge
 from streamil.learners.implicit_sgd import ImplicitSGD, ImplicitSGDHyperparameters
 from streamil.race import Race
 
@@ -191,10 +195,28 @@ def implicit() -> None:
               f"cosine by layer {', '.join(f'{one:.4f}' for one in cosines)}", flush=True)
 
 
+def judge() -> None:
+    """Print how many prediction rows a second a judge takes in: ten arms of one member, twelve comparisons, JSON."""
+    rules = ("il-kfac", "il-prox", "bp-kfac", "bp-adam", "bp-sgd")
+    judging = Judge(Race(Experiment.model_validate({
+        "stream": {"source": {"kind": "mnist"}}, "network": {"hidden": [4]},
+        "arms": {rule: {"algorithm": rule, "batch_size": [1, 8]} for rule in rules}})))
+    luck = np.random.default_rng(0)
+    records = [
+        orjson.dumps([{"arm": arm, "ordinal": one, "id": None, "origin": "topic/0/1/2", "label": str(one % 10),
+                       "segment": 0, "predicted": [str(luck.integers(10))], "probability": [0.5]}
+                      for one in range(first, first + 64)])
+        for first in range(0, 6400, 64) for arm in judging.race.arms]
+    begin = time.process_time()
+    for value in records:
+        judging.take(decode_predictions(value))
+    print(f"{64 * len(records) / (time.process_time() - begin):,.0f} rows a second of processor time")
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("false-leads", "decisions", "rate", "cost", "implicit"))
+    parser.add_argument("what", choices=("false-leads", "decisions", "rate", "cost", "implicit", "judge"))
     parser.add_argument("--streams", type=int)
     options = parser.parse_args()
     if options.what == "false-leads":
@@ -205,8 +227,10 @@ def main() -> None:
         rate()
     elif options.what == "cost":
         cost()
-    else:
+    elif options.what == "implicit":
         implicit()
+    else:
+        judge()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ class Place(Protocol):
     broker_away: bool
 
 
+PICTURES_SECONDS = 1.0
 WORKING = ("learning", "judging")
 """States in which a process takes in whatever comes."""
 
@@ -37,6 +39,8 @@ class View:
         self.state = "starting"
         self._race, self._telemetry, self._attachment = race, telemetry, attachment
         self._marks: list[tuple[float, int]] = []
+        self._drawing = threading.Lock()
+        self._drawn: tuple[float, dict[str, Any]] | None = None
         telemetry.lag, telemetry.offset = (lambda: self.lag), (lambda: attachment.offset)
 
     @property
@@ -80,6 +84,10 @@ class View:
             }
 
     def pictures(self) -> dict[str, Any]:
-        """Return what `/pictures.json` shows."""
-        with self._telemetry.lock:
-            return pictures(self._race)
+        """Return what `/pictures.json` shows; made at most once in `PICTURES_SECONDS`, since learning waits for it."""
+        with self._drawing:
+            if self._drawn is None or time.monotonic() - self._drawn[0] > PICTURES_SECONDS:
+                with self._telemetry.lock:
+                    drawn = pictures(self._race)
+                self._drawn = (time.monotonic(), drawn)
+            return self._drawn[1]

@@ -17,6 +17,7 @@ from streamil.direct import run
 from streamil.errors import ExperimentError, PositionLost, TopicMismatch, TopicMissing
 from streamil.experiment import Experiment, Kafka
 from streamil.kafka import TopicWriter, ensure_topic
+from streamil.local_kafka import LocalKafka
 from streamil.telemetry.server import fetch_status
 
 pytestmark = pytest.mark.kafka
@@ -104,6 +105,27 @@ def test_what_cannot_be_judged_is_one_line(kafka_settings: Kafka, topic: str, tm
         judge(experiment, metrics="127.0.0.1:0")
     with pytest.raises(ExperimentError, match="il@8"):
         experiment.only(["il@7"])
+
+
+def test_an_outage_of_the_broker_is_waited_out(installed_kafka: None, tmp_path: Path) -> None:
+    with LocalKafka(tmp_path / "kafka") as own:
+        kafka = Kafka(bootstrap_servers=own.address)
+        experiment = experiment_here(kafka, "away", tmp_path)
+        send(kafka, "away", records_of(experiment))
+        learn(experiment, 400)
+        lines: list[str] = []
+        found: list[dict[str, Any]] = []
+        judging = threading.Thread(target=lambda: found.append(judge(
+            experiment, until=900, metrics="127.0.0.1:0", tell=lambda line: lines.append(str(line)))))
+        judging.start()
+        until(lambda: any("judging 5 arms" in line for line in lines), 30)
+        own.kill()
+        until(lambda: any("does not answer" in line for line in lines), 30)
+        own.start()
+        learn(experiment, 900)
+        judging.join(60)
+    assert found and known(found[0]) == known(run(experiment))
+    assert any("answers again" in line for line in lines)
 
 
 def test_an_arm_that_learns_alone_without_a_predictions_topic_is_told(tmp_path: Path) -> None:
