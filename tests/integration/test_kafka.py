@@ -310,18 +310,16 @@ def fill(kafka: Kafka, topic: str, count: int, size: int) -> None:
 
 
 def test_the_next_records_come_while_the_last_ones_are_learned(kafka_settings: Kafka, topic: str) -> None:
+    """After a look that had to wait the next ones are on their way; the library alone asks for them at the next look."""
     fill(kafka_settings, topic, 100, 10_000)
     few = kafka_settings.model_copy(update={"fetch_bytes": 50_000})
-    with TopicReader(few, topic) as reader:
-        got = len(reader.poll(1000, 5_000))
-        assert 1 <= got <= 12, "as many as are fetched at a time, twice where the machine is busy"
-        looks = []
-        while got < 100 and len(looks) < 200:
-            time.sleep(0.3)  # learning: nobody asks
+    looks = []
+    for _ in range(7):
+        with TopicReader(few, topic) as reader:
+            assert 1 <= len(reader.poll(1000, 5_000)) <= 12, "as many as are fetched at a time, twice where the machine is busy"
+            time.sleep(0.5)  # learning: nobody asks
             looks.append(len(reader.poll(1000, 0)))  # without waiting
-            got += looks[-1]
-        # taking turns, every second look finds nothing; a busy machine may be late now and then
-        assert got == 100 and looks.count(0) <= len(looks) / 3, looks
+    assert looks.count(0) <= 3, looks  # a busy machine may be late now and then
 
 
 def test_what_is_fetched_ahead_is_bounded(installed_kafka: None, tmp_path: Path) -> None:
