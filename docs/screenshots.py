@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.terminal_theme import MONOKAI
 
 from streamil.live_view import race_view
 from streamil.local_kafka import LocalKafka
@@ -71,7 +72,7 @@ def wait(url: str, samples: int) -> dict[str, Any]:
 def shots(page: Browser, url: str, results: Path) -> None:
     """Take all pictures: on the way, and at the end."""
     status = wait(url, int(0.6 * SAMPLES))
-    terminal(status, fetch_pictures(url) or {})
+    terminal(page, status, fetch_pictures(url) or {}, results)
     shot(page, url, "page-phone-dark.png", width=390, dark=True, height=1500)
     status = wait(url, SAMPLES)
     shot(page, url, "page.png", width=1100)
@@ -91,12 +92,18 @@ def shot(page: Browser, url: str, name: str, *, width: int, dark: bool = False, 
     print(HERE / name)
 
 
-def terminal(status: dict[str, Any], pictures: dict[str, Any]) -> None:
+def terminal(page: Browser, status: dict[str, Any], pictures: dict[str, Any], folder: Path) -> None:
     """Draw what `streamil status --watch` shows."""
-    screen = Console(record=True, width=132, file=io.StringIO())
+    screen = Console(record=True, width=132, file=io.StringIO(), force_terminal=True)
     screen.print(race_view(status, pictures))
-    screen.save_svg(str(HERE / "terminal.svg"), title="streamil status --watch")
-    print(HERE / "terminal.svg")
+    written = folder / "terminal.html"
+    folder.mkdir(exist_ok=True)
+    written.write_text(screen.export_html(theme=MONOKAI, inline_styles=True), encoding="utf-8")
+    page.look(1300, 300)
+    page.open(written.as_uri())
+    page.until("document.querySelector('pre') !== null")
+    page.picture(HERE / "terminal.png")
+    print(HERE / "terminal.png")
 
 
 if __name__ == "__main__":
