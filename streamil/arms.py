@@ -41,8 +41,13 @@ def plan_arms(experiment: Experiment) -> list[ArmPlan]:
     ExperimentError
         For an algorithm that does not exist and for each wrong hyperparameter.
     """
+    return planned_here(experiment, plan_all_arms(experiment))
+
+
+def planned_here(experiment: Experiment, plans: Sequence[ArmPlan]) -> list[ArmPlan]:
+    """Return those of all arms that this process learns."""
     here = experiment.learned_here
-    return [plan for plan in plan_all_arms(experiment) if here is None or plan.name in here]
+    return [plan for plan in plans if here is None or plan.name in here]
 
 
 def plan_all_arms(experiment: Experiment) -> list[ArmPlan]:

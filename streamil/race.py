@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from streamil import race_state
-from streamil.arms import plan_all_arms, plan_arms
+from streamil.arms import plan_all_arms, planned_here
 from streamil.backlog import Backlog
 from streamil.codec import REASONS
 from streamil.compared import Comparisons
@@ -59,6 +59,11 @@ class Race:
     allow_pickle
         Whether river arms may write and read their state, whose only form is pickle.
 
+    Attributes
+    ----------
+    entrants
+        Names of all arms of the experiment, also those that learn elsewhere; `arms` holds those that learn here.
+
     Raises
     ------
     ExperimentError
@@ -71,10 +76,12 @@ class Race:
         self.experiment = experiment
         self.device = choose_device(experiment)
         torch.set_num_threads(experiment.service.threads)
-        plans = plan_arms(experiment)
+        everyone = plan_all_arms(experiment)
+        self.entrants = [plan.name for plan in everyone]
+        plans = planned_here(experiment, everyone)
         self.arms = {
             plan.name: RacingArm(plan, experiment, self.device, allow_pickle=allow_pickle) for plan in plans}
-        self.comparisons = Comparisons(experiment, {plan.name: plan for plan in plans}, plan_all_arms(experiment))
+        self.comparisons = Comparisons(experiment, {plan.name: plan for plan in plans}, everyone)
         self.featurizer = Featurizer(experiment.stream)
         self.samples = 0
         self.unlabelled = 0

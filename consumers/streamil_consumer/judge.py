@@ -9,7 +9,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
-from streamil.arms import plan_all_arms
 from streamil.codec.prediction_rows import decode_predictions
 from streamil.errors import CodecError, TopicMismatch
 from streamil.experiment import Experiment
@@ -78,7 +77,7 @@ def judge(experiment: Experiment, *, until: int | None = None, out: Path | None 
     judging = Judge(race, until, lock=telemetry.lock)
     telemetry.watch(race)
     with contextlib.ExitStack() as held:
-        readers = Readers(experiment, tell)
+        readers = Readers(race, tell)
         held.callback(readers.close)
         view = View(race, telemetry, readers)
         server = held.enter_context(closing(
@@ -111,8 +110,8 @@ class Readers:
         Records read, of all arms.
     """
 
-    def __init__(self, experiment: Experiment, tell: Tell) -> None:
-        self._experiment, self._tell = experiment, tell
+    def __init__(self, race: Race, tell: Tell) -> None:
+        self._experiment, self._arms, self._tell = race.experiment, race.entrants, tell
         self.broker_away, self.offset = False, 0
         self._of: dict[str, TopicReader] = {}
         self._ends: dict[str, int] = {}
@@ -121,7 +120,7 @@ class Readers:
     def open(self, on_trimmed: Literal["fail", "earliest"]) -> None:
         """Open the partitions from their beginning; raise as `TopicReader`."""
         topic, kafka = self._experiment.predictions_topic, self._experiment.kafka
-        arms, found = [plan.name for plan in plan_all_arms(self._experiment)], describe_topic(kafka, topic)
+        arms, found = self._arms, describe_topic(kafka, topic)
         if found.partitions != len(arms):
             raise TopicMismatch(f"topic {topic!r} has {found.partitions} partitions, one for each arm of another file: "
                                 f"this one has {len(arms)} arms")
@@ -135,6 +134,8 @@ class Readers:
     def read(self, judging: Judge, arm: str, timeout_ms: int) -> bool:
         """Let the judge take the next records of an arm; return whether there were any."""
         messages = self._of[arm].poll(POLL_RECORDS, timeout_ms)
+        if messages and self.broker_away:
+            self._asked = 0.0  # it answers: the look after this says so, also where these are the last ones
         for message in messages:
             self.offset += 1
             try:

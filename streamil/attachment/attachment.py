@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from typing import Any, Self
 
-from streamil.arms import plan_all_arms
 from streamil.attachment.keeper import Keeper, Later, Stateful
 from streamil.attachment.options import DEFAULT, Options
 from streamil.attachment.outbox import Outbox
@@ -89,12 +88,11 @@ class Attachment:
         self._asked = 0.0
         # Both of them always: what an earlier process could not write is written, whatever the file says now.
         dead = Outbox(kafka, f"{experiment.topic}.dead", tell)
-        arms = [plan.name for plan in plan_all_arms(experiment)]
-        predicted = Outbox(kafka, experiment.predictions_topic, tell, partitions=len(arms))
+        predicted = Outbox(kafka, experiment.predictions_topic, tell, partitions=len(race.entrants))
         self._outboxes = {"dead_letters": dead, "predictions": predicted}
         self._predictions: PredictionRows | None = None
         if service.predictions is not None:
-            race.told = self._predictions = PredictionRows(service.predictions, arms, predicted)
+            race.told = self._predictions = PredictionRows(service.predictions, race.entrants, predicted)
         kept = dead if service.dead_letters else None
         self._samples = Tap(race, experiment.topic, options.partition, decoder(experiment.stream, folder), kept,
                             options, metrics, tell, cut=lists_samples(experiment.stream.source), until=until)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,23 @@ def arrow_documents(data: bytes) -> list[dict[str, Any]]:
     except _ARROW_ERRORS as error:
         raise CodecError("arrow-damaged", _line(error)) from None
     return [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)]
+
+
+def arrow_rows(data: bytes, wanted: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of an Arrow stream as plain values, of those columns that are wanted and there.
+
+    Raises
+    ------
+    CodecError
+        For a stream that is damaged or too large.
+    """
+    columns, _ = _read(data, _require_names)
+    there = [name for name in wanted if name in columns]
+    try:
+        cells = [[cell for array in columns[name] for cell in array.to_pylist()] for name in there]
+    except _ARROW_ERRORS as error:
+        raise CodecError("arrow-damaged", _line(error)) from None
+    return [dict(zip(there, row, strict=True)) for row in zip(*cells, strict=True)]
 
 
 def _cells(arrays: list[pa.Array]) -> list[Any]:

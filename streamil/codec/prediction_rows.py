@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import orjson
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamil.codec._arrow_guard import require_sane
 from streamil.codec._first_bytes import form_of, require_value
+from streamil.codec.arrow_format import arrow_rows
 from streamil.errors import CodecError
 
 COLUMNS = ("arm", "ordinal", "label", "predicted", "segment")
@@ -60,7 +59,7 @@ def decode_predictions(data: bytes | None) -> PredictedRows:
     PredictedRows(arm='il', ordinals=array([7]), segment=array([0]), labels=['up'], predicted=[['up', None]])
     """
     value = require_value(data)
-    rows = _of_arrow(value) if form_of(value) == "arrow" else _of_json(value)
+    rows = arrow_rows(value, COLUMNS) if form_of(value) == "arrow" else _of_json(value)
     if not rows:
         raise CodecError("no-samples", "the record holds no row")
     for row in rows:
@@ -97,17 +96,3 @@ def _of_json(data: bytes) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise CodecError("wrong-shape", "a list of rows is expected")
     return found
-
-
-def _of_arrow(data: bytes) -> list[dict[str, Any]]:
-    require_sane(data)
-    try:
-        reader = pa.ipc.open_stream(data, options=pa.ipc.IpcReadOptions(use_threads=False))
-        present = [name for name in COLUMNS if name in reader.schema.names]
-        rows: list[dict[str, Any]] = []
-        for batch in reader:
-            batch.validate(full=True)
-            rows += batch.select(present).to_pylist()
-    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, NotImplementedError, MemoryError) as error:
-        raise CodecError("arrow-damaged", str(error).splitlines()[0][:80] if str(error) else "damaged") from None
-    return rows

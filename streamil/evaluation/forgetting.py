@@ -27,8 +27,8 @@ class Forgetting:
     ----------
     segments
         Segments looked at [S].
-    best, last
-        Best accuracy at any look, and the one at the last look [S, A].
+    best
+        Best accuracy at any look [S, A].
 
     Raises
     ------
@@ -47,12 +47,11 @@ class Forgetting:
         require(members >= 1, "members", members, "at least 1")
         self.members = members
         self.segments = np.zeros(0, np.int64)
-        self.best, self.last = np.zeros((0, members)), np.zeros((0, members))
+        self.best = np.zeros((0, members))
 
     def look(self, segments: NDArray[np.int64], accuracy: NDArray[np.float64]) -> None:
         """Take in the accuracy [S, A] on what is held of the segments [S], those looked at before among them first."""
-        self.best = self._at_best(segments, accuracy)
-        self.segments, self.last = segments.copy(), accuracy.copy()
+        self.best, self.segments = self._at_best(segments, accuracy), segments.copy()
 
     def forgotten(self, segments: NDArray[np.int64], accuracy: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what of each segment is forgotten [S, A] where accuracy is now [S, A]; 0 is nothing."""
@@ -69,10 +68,10 @@ class Forgetting:
 
     def state_dict(self) -> State:
         """Return everything that was learned from samples, as copies."""
-        return {"segments": self.segments.copy(), "best": self.best.copy(), "last": self.last.copy()}
+        return {"segments": self.segments.copy(), "best": self.best.copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state of as many members; EvaluationError where an entry does not fit."""
         segments = array(state, "segments", np.int64, (-1,))
-        best, last = (array(state, name, np.float64, (len(segments), self.members)) for name in ("best", "last"))
-        self.segments, self.best, self.last = segments, best, last
+        self.best = array(state, "best", np.float64, (len(segments), self.members))
+        self.segments = segments
