@@ -8,21 +8,24 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint install install-dev clean
+.PHONY: demo test test-slow lint programs install install-dev clean
 
 demo: install
 	$(BIN)/streamil demo $(ARGS)
 
-test: install-dev
+test: install-dev programs
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-slow: install-dev
+test-slow: install-dev programs
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+programs:
+	@tests/programs.sh
 
 install: $(VENV)/installed
 install-dev: $(VENV)/installed-dev

@@ -32,7 +32,7 @@ from streamil.attachment.prediction_rows import PredictionRows
 from streamil.experiment import Experiment
 from streamil.local_kafka import LocalKafka
 from streamil.racing_arm import RacingArm
-from streamil.telemetry.server import fetch_status
+from streamil.telemetry.client import fetch_status
 
 SMALL = """\
 name: small

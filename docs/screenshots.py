@@ -20,7 +20,7 @@ from rich.terminal_theme import MONOKAI
 from streamil.live_view import race_view
 from streamil.local_kafka import LocalKafka
 from streamil.report.page import write_report
-from streamil.telemetry.server import fetch_pictures, fetch_status
+from streamil.telemetry.client import fetch_pictures, fetch_status
 
 HERE = Path(__file__).parent / "pictures"
 sys.path.insert(0, str(HERE.parent.parent / "tests"))

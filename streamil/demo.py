@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from streamil import orphan
+from streamil.credentials import TOKEN
 from streamil.demo_regimes import DEMO_REGIMES, SHORTER
 from streamil.errors import ExperimentError, StreamilError
 from streamil.experiment import Kafka
@@ -26,7 +27,7 @@ from streamil.kafka import ensure_topic
 from streamil.live_view import live_race
 from streamil.local_kafka import LocalKafka
 from streamil.report.lines import result_lines
-from streamil.telemetry.server import fetch_pictures, fetch_status
+from streamil.telemetry.client import fetch_pictures, fetch_status
 from streamil.views import console, download_progress
 
 QUIT_SECONDS = 1.2
@@ -43,7 +44,8 @@ class Child:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "streamil", *arguments], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, start_new_session=True,
-            env=os.environ | {orphan.VARIABLE: "1", "STREAMIL_LOG": "text"})  # even when we are killed
+            env={key: value for key, value in os.environ.items() if key != TOKEN}  # the demo asks without one
+            | {orphan.VARIABLE: "1", "STREAMIL_LOG": "text"})  # ends even when we are killed
         self.lines: list[str] = []
         self.new: queue.SimpleQueue[str] = queue.SimpleQueue()
         assert self.process.stderr is not None

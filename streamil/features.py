@@ -68,7 +68,7 @@ class Featurizer:
     """
 
     def __init__(self, stream: Stream) -> None:
-        self.labels = Labels(stream.classes)
+        self.labels = Labels(stream.classes, stream.max_classes)
         self.inputs: int | None = None
         self.features = NamedFeatures(stream)
         self._scale = stream.scale
@@ -146,7 +146,10 @@ class Featurizer:
         return np.array(indices, dtype=np.int64)
 
     def unknown_label(self, label: str) -> tuple[str, str]:
-        """Return reason and detail of a label outside a closed set."""
+        """Return reason and detail of a label outside a closed or full set."""
+        if not self.labels.closed:
+            return "too-many-classes", (
+                f"label {label[:40]!r} would be one more than the {len(self.labels)} that stream.max_classes allows")
         known = ", ".join(self.labels.names)[:80]
         return "unknown-label", f"label {self._label_map.get(label, label)[:40]!r} is none of {known}"
 
@@ -252,6 +255,7 @@ class Featurizer:
         known = texts(state, "labels")
         for label in known:
             labels.index(label)
+        labels.limit = self.labels.limit  # classes that were met stay, also where fewer may be met now
         if labels.names != known:
             raise ValueError(f"labels: got {len(known)}, those of the closed set are allowed")
         self.labels = labels

@@ -145,7 +145,7 @@ class Judge:
         found = {text: labels.index(text) for text in dict.fromkeys(texts)}
         for text, index in found.items():
             if index is None:
-                raise CodecError("unknown-label", f"label {str(text)[:40]!r} is none of the experiment's classes")
+                raise CodecError(*self.race.featurizer.unknown_label(str(text)))
         return np.array([found[text] for text in texts], np.int64)
 
     def _compare(self, name: str, ordinals: NDArray[np.int64], correct: NDArray[np.bool_],

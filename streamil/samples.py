@@ -131,6 +131,8 @@ class Labels:
     ----------
     classes
         A fixed list closes the set; None lets it grow.
+    limit
+        How many an open set may come to: labels come from strangers, and each costs every arm a row of weights.
 
     Examples
     --------
@@ -139,18 +141,21 @@ class Labels:
     (0, 1, 0, -1)
     >>> Labels(["ok", "fraud"]).index("other") is None
     True
+    >>> one = Labels(limit=1)
+    >>> one.index("cat"), one.index("dog"), one.index("cat")
+    (0, None, 0)
     """
 
-    def __init__(self, classes: Iterable[str] | None = None) -> None:
-        self.closed = classes is not None
+    def __init__(self, classes: Iterable[str] | None = None, limit: int | None = None) -> None:
+        self.closed, self.limit = classes is not None, limit
         self._indices: dict[str, int] = {text: index for index, text in enumerate(classes or ())}
 
     def index(self, label: str | None) -> int | None:
-        """Return the label's index, `UNLABELLED` for None, or None for a label outside a closed set."""
+        """Return the label's index, `UNLABELLED` for None, or None for a label outside a closed or full set."""
         if label is None:
             return UNLABELLED
         known = self._indices.get(label)
-        if known is None and not self.closed:
+        if known is None and not self.closed and (self.limit is None or len(self._indices) < self.limit):
             known = self._indices[label] = len(self._indices)
         return known
 

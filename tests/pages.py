@@ -11,7 +11,7 @@ from pathlib import Path
 from prometheus_client import Metric
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted(path for pattern in ("*.md", "docs/**/*.md", "*/README.md", "streamil/*/data/README.md", "tests/*/README.md")
+PAGES = sorted(path for pattern in ("*.md", "docs/**/*.md", "*/README.md", "deploy/**/README.md", "streamil/*/data/README.md", "tests/*/README.md")
                for path in ROOT.glob(pattern))
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# ([\w.-]+\.(?:py|yaml))\n")

@@ -18,6 +18,7 @@ from streamil.log import Event, Tell, nobody
 from streamil.race import Race
 from streamil.report.lines import inputs_line
 from streamil.results import results, summary, write_results
+from streamil.telemetry.access import Access
 from streamil.telemetry.metrics import RaceMetrics
 from streamil.telemetry.server import Server
 from streamil_consumer.view import View
@@ -65,8 +66,8 @@ def consume(experiment: Experiment, *, until: int | None = None, options: Option
     """
     experiment.require_topic_names()
     stop = stop or threading.Event()
-    telemetry = RaceMetrics()
     snapshots = experiment.service.snapshots
+    telemetry = RaceMetrics(keeps_snapshots=snapshots is not None)
     race = Race(experiment, lock=telemetry.lock, timed=telemetry.timed,
                 allow_pickle=snapshots is not None and snapshots.allow_pickle)
     with contextlib.ExitStack() as held:
@@ -76,7 +77,8 @@ def consume(experiment: Experiment, *, until: int | None = None, options: Option
             telemetry.watch(race)
             view = View(race, telemetry, attachment)
             server = held.enter_context(closing(
-                Server(metrics or experiment.service.metrics, telemetry, view.status, view.ready, view.pictures)))
+                Server(metrics or experiment.service.metrics, telemetry, view.status, view.ready, view.pictures,
+                   Access.of(experiment.service.http))))
             tell(Event(f"metrics and page at {server.url}/", url=server.url))
             if topic_is_there(experiment, experiment.topic, wait, stop):
                 _learn(race, attachment, view, tell)

@@ -18,6 +18,7 @@ from streamil.log import Event, Tell, nobody
 from streamil.race import Race
 from streamil.report.lines import REJECTS_TOLD
 from streamil.results import results, summary, write_results
+from streamil.telemetry.access import Access
 from streamil.telemetry.metrics import RaceMetrics
 from streamil.telemetry.server import Server
 from streamil_consumer.consume import topic_is_there
@@ -81,7 +82,8 @@ def judge(experiment: Experiment, *, until: int | None = None, out: Path | None 
         held.callback(readers.close)
         view = View(race, telemetry, readers)
         server = held.enter_context(closing(
-            Server(metrics or experiment.service.metrics, telemetry, view.status, view.ready, view.pictures)))
+            Server(metrics or experiment.service.metrics, telemetry, view.status, view.ready, view.pictures,
+                   Access.of(experiment.service.http))))
         tell(Event(f"metrics and page at {server.url}/", url=server.url))
         if topic_is_there(experiment, experiment.predictions_topic, wait, stop, "a consumer writes it where "
                           "service.predictions is set"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any, Protocol
 
@@ -11,6 +10,7 @@ from streamil.race import Race
 from streamil.report.answer import answer
 from streamil.results import FEATURES_SHOWN, comparison_rows, standings
 from streamil.telemetry.metrics import RaceMetrics
+from streamil.telemetry.sparing import paused
 
 
 class Place(Protocol):
@@ -27,7 +27,6 @@ class Place(Protocol):
     broker_away: bool
 
 
-PICTURES_SECONDS = 1.0
 WORKING = ("learning", "judging")
 """States in which a process takes in whatever comes."""
 
@@ -39,8 +38,7 @@ class View:
         self.state = "starting"
         self._race, self._telemetry, self._attachment = race, telemetry, attachment
         self._marks: list[tuple[float, int]] = []
-        self._drawing = threading.Lock()
-        self._drawn: tuple[float, dict[str, Any]] | None = None
+        telemetry.broker_away = lambda: attachment.broker_away
         telemetry.lag, telemetry.offset = (lambda: self.lag), (lambda: attachment.offset)
 
     @property
@@ -67,7 +65,7 @@ class View:
     def status(self) -> dict[str, Any]:
         """Return what `/status.json` shows."""
         race = self._race
-        with self._telemetry.lock:
+        with paused(self._telemetry.lock):
             compared, controls = comparison_rows(race), comparison_rows(race, controls=True)
             return {
                 "answer": answer(compared, {name: arm.plan.batch_size for name, arm in race.arms.items()}, controls),
@@ -84,10 +82,6 @@ class View:
             }
 
     def pictures(self) -> dict[str, Any]:
-        """Return what `/pictures.json` shows; made at most once in `PICTURES_SECONDS`, since learning waits for it."""
-        with self._drawing:
-            if self._drawn is None or time.monotonic() - self._drawn[0] > PICTURES_SECONDS:
-                with self._telemetry.lock:
-                    drawn = pictures(self._race)
-                self._drawn = (time.monotonic(), drawn)
-            return self._drawn[1]
+        """Return what `/pictures.json` shows."""
+        with paused(self._telemetry.lock):
+            return pictures(self._race)

@@ -34,6 +34,20 @@ GRACE_SECONDS = 1.8
 File = Annotated[Path, typer.Argument(metavar="FILE", help="experiment file (YAML)")]
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"streamil {version('streamil')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _streamil(version: Annotated[bool, typer.Option(
+    "--version", help="Show the version and exit.", is_eager=True, callback=_tell_version)] = False) -> None:
+    pass
+
+
 def load(file: Path) -> Experiment:
     """Read the experiment file."""
     from streamil.experiment import load_experiment

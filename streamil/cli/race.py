@@ -85,6 +85,7 @@ def produce(
     """Publish the stream of an experiment file to its topic; go on where an earlier run stopped."""
     from streamil_producer import publish
 
+    from streamil.telemetry.access import Access
     from streamil.telemetry.producer import ProducerMetrics
     from streamil.telemetry.server import Server
 
@@ -93,7 +94,8 @@ def produce(
     experiment.require_topic_names()
     with stopping() as stop:
         figures = ProducerMetrics()
-        with served(Server(metrics or experiment.service.producer_metrics, figures, figures.status)) as url:
+        with served(Server(metrics or experiment.service.producer_metrics, figures, figures.status,
+                           access=Access.of(experiment.service.http))) as url:
             say(Event(f"publishing to topic {experiment.topic} at {experiment.kafka.bootstrap_servers}; "
                       f"metrics at {url}/metrics", topic=experiment.topic, url=url))
             with figures.shown(sys.stderr.isatty()):

@@ -23,6 +23,7 @@ REASONS: dict[str, str] = {
     "no-label": "a record of a topic of labels without identifier or label",
     "bad-label": "a label that is neither text nor whole number nor boolean",
     "unknown-label": "a label outside the closed set of classes",
+    "too-many-classes": "a label not met before, where as many classes as may be (stream.max_classes) have been",
     "bad-id": "an identifier that is neither text nor whole number nor boolean",
     "bad-time": "an event time or a feature of kind time that reads as none, or is outside the years 1 to 9999",
     "foreign": "a record without a producer's numbers on a topic that has them, or the other way round",

@@ -202,8 +202,10 @@ class Comparison:
         if not sums.samples:
             return {"verdict": "open", "mean_difference": None, "lower": None, "upper": None, "log_e": None,
                     "samples": 0, "pair": None}
-        lowers = sums.bounds(alpha / 2 / len(self._challenger.groups))[0]
-        uppers = sums.bounds(alpha / 2 / len(self._baseline.groups))[1]
+        candidates = len(self._challenger.groups), len(self._baseline.groups)
+        lowers, uppers = sums.bounds(alpha / 2 / candidates[0])
+        if candidates[1] != candidates[0]:
+            uppers = sums.bounds(alpha / 2 / candidates[1])[1]
         i = int(lowers.min(axis=1).argmax())
         j = int(lowers[i].argmin())
         lower, upper = float(lowers[i, j]), float(uppers.max(axis=0).min())

@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
+from streamil.credentials import KEY_PASSWORD, PASSWORD
+from streamil.experiment.credentials import SecretFile, no_secrets
 from streamil.experiment.model import Model
-
-PASSWORD = "STREAMIL_KAFKA_PASSWORD"
-"""Environment variable with the password, where no file is named."""
-KEY_PASSWORD = "STREAMIL_KAFKA_KEY_PASSWORD"
-"""Environment variable with the password of `key_file`, where no file is named."""
-
-
-def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
-    return info.context["folder"] / path if info.context else path
-
-
-SecretFile = Annotated[Path, AfterValidator(_beside_the_file)]
-"""A path relative to the experiment file, given as `folder` of the context; clients know of no experiment."""
-
-
-def _no_secrets(data: Any) -> Any:
-    """Refuse a password in the file, without repeating it."""
-    for key in ("password", "key_password") if isinstance(data, dict) else ():
-        if key in data:
-            variable = PASSWORD if key == "password" else KEY_PASSWORD
-            raise PydanticCustomError("secret", "{message}", {
-                "message": f"a {key} does not stand in an experiment file: write it to a file of its own and name "
-                           f"that as {key}_file, or put it into the environment as {variable}"})
-    return data
 
 
 class Login(Model):
@@ -43,7 +19,7 @@ class Login(Model):
     username: str = Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f]+$")
     password_file: SecretFile | None = Field(None, description=f"null: the environment's {PASSWORD}")
 
-    _safe = model_validator(mode="before")(_no_secrets)
+    _safe = model_validator(mode="before")(no_secrets)
 
 
 class Tls(Model):
@@ -58,7 +34,7 @@ class Tls(Model):
     key_password_file: SecretFile | None = Field(
         None, description=f"what the key is encrypted with; null: the environment's {KEY_PASSWORD}, if at all")
 
-    _safe = model_validator(mode="before")(_no_secrets)
+    _safe = model_validator(mode="before")(no_secrets)
 
     @model_validator(mode="after")
     def _key_has_certificate(self) -> Tls:
@@ -77,4 +53,4 @@ class Kafka(Model):
     tls: Tls | None = Field(None, description="null: not encrypted")
     login: Login | None = Field(None, description="null: none")
 
-    _safe = model_validator(mode="before")(_no_secrets)
+    _safe = model_validator(mode="before")(no_secrets)

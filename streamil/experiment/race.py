@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
+from streamil.experiment.http import Http
 from streamil.experiment.model import Model
 
 
@@ -104,6 +105,7 @@ class Service(Model):
 
     metrics: str = Field("127.0.0.1:9108", description="address of the consumer's metrics and page")
     producer_metrics: str = Field("127.0.0.1:9109", description="address of the producer's metrics")
+    http: Http = Field(Http(), description="who may ask for metrics and page, and how")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: a GPU where there is one")
     snapshots: Snapshots | None = Field(Snapshots(), description="null: state is held in memory only")
     dead_letters: bool = Field(True, description="keep what is rejected on the topic `TOPIC.dead`")

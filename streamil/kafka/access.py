@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import ssl
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
+from streamil.credentials import KEY_PASSWORD, PASSWORD, load_certificate, secret, told
 from streamil.errors import ExperimentError
 from streamil.experiment import Kafka
-from streamil.experiment.kafka import KEY_PASSWORD, PASSWORD, Tls
-
-SECRET_BYTES = 4096
-"""More than any password has."""
+from streamil.experiment.kafka import Tls
 
 
 class Refusal(NamedTuple):
@@ -108,50 +104,14 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise ExperimentError(f"kafka.tls.ca_file: {tls.ca_file}: {_told(error)}") from None
+        raise ExperimentError(f"kafka.tls.ca_file: {tls.ca_file}: {told(error)}") from None
     context.check_hostname = tls.check_hostname
     if tls.certificate_file is not None:
         password = secret("kafka.tls.key_password_file", tls.key_password_file, KEY_PASSWORD)
-        # without a password of ours OpenSSL would ask the terminal for one
-        try:
-            context.load_cert_chain(tls.certificate_file, tls.key_file, password or _no_key_password)
-        except (OSError, ssl.SSLError) as error:
-            files = " and ".join(str(file) for file in (tls.certificate_file, tls.key_file) if file)
-            raise ExperimentError(f"kafka.tls: {files}: {_told(error)}") from None
+        load_certificate(context, "kafka.tls", tls.certificate_file, tls.key_file, password or _no_key_password)
     return context
-
-
-def secret(key: str, file: Path | None, variable: str) -> str | None:
-    """Return a secret from its file or, where none is named, the environment; None: it is nowhere.
-
-    One line break at the end of a file is no part of it. No error repeats what was read.
-    """
-    if file is None:
-        found, where = os.environ.get(variable), variable
-    else:
-        where = f"{key}: {file}"
-        try:
-            with file.open("rb") as opened:
-                read = opened.read(SECRET_BYTES + 1)
-            found = read.decode().removesuffix("\n").removesuffix("\r")
-        except OSError as error:
-            raise ExperimentError(f"{where}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise ExperimentError(f"{where}: is not UTF-8 text") from None
-    if found is not None and (not found or len(found) > SECRET_BYTES or "\0" in found):
-        raise ExperimentError(f"{where}: holds no password: it is empty, longer than {SECRET_BYTES} bytes, or binary")
-    return found or None
 
 
 def _no_key_password() -> str:
     raise ExperimentError(f"kafka.tls: the private key is encrypted: name a file with its password in "
                           f"key_password_file, or set {KEY_PASSWORD}")
-
-
-def _told(error: OSError) -> str:
-    """Return what is wrong with a file of certificates, in words."""
-    if not isinstance(error, ssl.SSLError):
-        return error.strerror or str(error)
-    known = {"NO_CERTIFICATE_OR_CRL_FOUND": "holds no certificate (PEM)", "NO_START_LINE": "holds no PEM text",
-             "KEY_VALUES_MISMATCH": "the key is not the certificate's"}
-    return known.get(error.reason or "", "no PEM that can be read, or another password than the key's")

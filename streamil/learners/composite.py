@@ -107,6 +107,13 @@ class Composite(Population):
         return self._join([part.diverged for part in self.parts])
 
     @property
+    def energy(self) -> Tensor | None:
+        """Energy [A] that inference left in the last mini-batch; see `Population.energy`."""
+        energies = [part.energy for part in self.parts]
+        known = [energy for energy in energies if energy is not None]
+        return self._join(known) if len(known) == len(energies) else None
+
+    @property
     def live(self) -> Tensor:
         """Classes [C] bool that take part."""
         return self.parts[0].live

@@ -64,6 +64,8 @@ class ILKFac(KFac):
     algorithm = "il-kfac"
     family = "il"
     Hyperparameters = ILKFacHyperparameters
+    _rest: tuple[list[Tensor], list[Tensor]] | None = None
+    """Errors and step sizes of the layers, as inference left them last."""
 
     def _refresh(self) -> None:
         super()._refresh()
@@ -73,6 +75,25 @@ class ILKFac(KFac):
     def _errors(
         self, p: list[Tensor], r: list[Tensor], labels: Tensor, gradients: list[Tensor], steps: list[Tensor]
     ) -> list[Tensor]:
+        errors = self._found(p, r, labels, gradients, steps)
+        self._rest = (errors, steps)
+        return errors
+
+    @property
+    def energy(self) -> Tensor | None:
+        r"""Energy [A] that inference left in the last sample, or mini-batch if joint: $\sum_l e_l^2 / 2 a_l$.
+
+        None before the first mini-batch that was learned.
+        """
+        if self._rest is None:
+            return None
+        energies = [(e.square() / a).sum(-1).mean(-1) for e, a in zip(*self._rest, strict=True)]
+        return 0.5 * torch.stack(energies).sum(0)
+
+    def _found(
+        self, p: list[Tensor], r: list[Tensor], labels: Tensor, gradients: list[Tensor], steps: list[Tensor]
+    ) -> list[Tensor]:
+        """Return the errors by the wanted way of inference; see `KFac._errors`."""
         if self._inference.inference == "sweeps":
             return self._relax(p, labels, steps)
         direction = [a * g for a, g in zip(steps, gradients, strict=True)]

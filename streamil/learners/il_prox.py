@@ -91,7 +91,8 @@ class ILProx(Inference, Proximal):
         self._uses_decay = bool((self._keep != 1).any())
 
     def _factors(self, predictions: list[Tensor], presynaptic: list[Tensor], labels: Tensor) -> list[Factors]:
-        _, errors, _ = self._relax(predictions, presynaptic, labels)
+        h, errors, _ = self._relax(predictions, presynaptic, labels)
+        self._rest = (h, predictions[:-1], errors[-1])
         return [self._local_update(e, r) for e, r in zip(errors, presynaptic, strict=True)]
 
     def _relax(

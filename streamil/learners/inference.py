@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from streamil.learners.stacked import StackedPopulation
 
 class Inference(StackedPopulation):
     """A rule whose activities relax before its weights move."""
+
+    _rest: tuple[Sequence[Tensor], Sequence[Tensor], Tensor] | None = None
+    """Activities and predictions of the hidden layers, and the output's error, as inference left them last."""
 
     @torch.no_grad()
     def infer(self, x: Any, y: Any) -> list[Tensor]:
@@ -25,6 +29,18 @@ class Inference(StackedPopulation):
         one_hot = self._one_hot[torch.from_numpy(labels).to(inputs.device)]
         h, _, target = self._relax(predictions, presynaptic, one_hot)
         return [presynaptic[0].clone(), *h, target]
+
+    @property
+    def energy(self) -> Tensor | None:
+        r"""Energy [A] that inference left in the last mini-batch, $\sum_l \|e_l\|^2 / 2$, mean over its samples.
+
+        None before the first mini-batch that was learned.
+        """
+        if self._rest is None:
+            return None
+        activities, predictions, output_error = self._rest
+        errors = [*(h - p for h, p in zip(activities, predictions, strict=True)), output_error]
+        return 0.5 * torch.stack([e.square().sum(-1).mean(-1) for e in errors]).sum(0)
 
     @abstractmethod
     def _relax(

@@ -129,6 +129,11 @@ class Population(ABC):
         return self._diverged.clone()
 
     @property
+    def energy(self) -> Tensor | None:
+        """Energy [A] that inference left in the last mini-batch; None: before the first one, and without inference."""
+        return None
+
+    @property
     def live(self) -> Tensor:
         """Classes [C] bool that take part."""
         return self._live.clone()

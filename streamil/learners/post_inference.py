@@ -48,6 +48,7 @@ class PostInference(Inference):
     def _local_gradients(self, predictions: list[Tensor], presynaptic: list[Tensor], labels: Tensor) -> list[Factors]:
         """Return what descends each layer's own error, summed over the mini-batch."""
         h, errors, _ = self._relax(predictions, presynaptic, labels)
+        self._rest = (h, presynaptic[1:], errors[-1])
         return [Factors(e, r) for e, r in zip(errors, [presynaptic[0], *h], strict=True)]
 
     def _relax(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -26,6 +28,7 @@ from streamil.late_labels import WHAT_BECAME
 from streamil.race import Race
 from streamil.racing_arm import RacingArm
 from streamil.telemetry.alignment import alignment
+from streamil.telemetry.sparing import paused
 
 MEMBERS_SHOWN = 20
 """A larger population exports its best, median and worst member by rank."""
@@ -34,6 +37,11 @@ UPDATE_SECONDS = tuple(float(f"{mantissa}e{exponent}") for exponent in range(-5,
 LATENCY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
 YEAR_2000 = 946_684_800
 DAY = 86_400
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {"version": version("streamil"), "python": platform.python_version(), "torch": version("torch")}
 
 
 class Histogram:
@@ -64,13 +72,16 @@ class RaceMetrics(Collector):
 
     Attributes
     ----------
+    keeps_snapshots
+        Whether the process writes any: an absent time of the last one asks for no alarm.
     race
         What to show, read under `lock`; None before there is one.
     lock
         The lock that the race holds while it changes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_snapshots: bool = False) -> None:
+        self.keeps_snapshots = keeps_snapshots
         self.race: Race | None = None
         self.lock = threading.Lock()
         self.updates: dict[str, Histogram] = {}
@@ -84,6 +95,7 @@ class RaceMetrics(Collector):
         self.snapshot_failures = 0
         self.snapshots = Histogram(UPDATE_SECONDS)
         self.snapshot_last = 0.0
+        self.broker_away: Callable[[], bool] = lambda: False
         self.lag: Callable[[], int] = lambda: 0
         self.offset: Callable[[], int] = lambda: 0
 
@@ -121,9 +133,8 @@ class RaceMetrics(Collector):
             self.latency_skipped += samples
 
     def collect(self) -> Iterable[Metric]:
-        """Yield every metric; called once per scrape."""
-        yield InfoMetricFamily("streamil_build", "Versions.", {
-            "version": version("streamil"), "python": platform.python_version(), "torch": version("torch")})
+        """Yield every metric; called once per scrape. Raise `Busy` where learning does not pause for it."""
+        yield InfoMetricFamily("streamil_build", "Versions.", _versions())
         rejected = _since(self.race.rejected if self.race else dict.fromkeys(REASONS, 0), self._rejected_before)
         yield counters("streamil_records_rejected", "Records and samples rejected.", "reason", rejected)
         yield CounterMetricFamily("streamil_repeats", "Samples that came again and were skipped.", self.repeats)
@@ -136,23 +147,28 @@ class RaceMetrics(Collector):
                                   self.latency_skipped)
         yield CounterMetricFamily("streamil_snapshot_failures", "Snapshots that could not be written.",
                                   self.snapshot_failures)
-        yield GaugeMetricFamily("streamil_snapshot_last_success_timestamp_seconds",
-                                "When the last snapshot was written; 0: none since the start.", self.snapshot_last)
+        last = GaugeMetricFamily("streamil_snapshot_last_success_timestamp_seconds",
+                                 "When the last snapshot was written; 0: none since the start.")
+        if self.keeps_snapshots:
+            last.add_metric([], self.snapshot_last)
+        yield last
         yield HistogramMetricFamily("streamil_snapshot_duration_seconds", "Time to pack and write a snapshot.",
                                     self.snapshots.buckets(), self.snapshots.sum)
         yield HistogramMetricFamily("streamil_end_to_end_latency_seconds", "From a record's time to its learning.",
                                     self.latency.buckets(), self.latency.sum)
+        yield GaugeMetricFamily("streamil_broker_available", "Whether the broker answered when it was asked last.",
+                                float(not self.broker_away()))
         for name, text, value in (("consumer_lag_records", "Records on the topic not yet read.", self.lag()),
                                   ("consumer_offset", "Offset of the next record to read.", self.offset())):
             yield GaugeMetricFamily(f"streamil_{name}", text, value)
         if self.race is not None:
-            with self.lock:
+            with paused(self.lock):
                 yield from list(_race(self.race, self._scored_before, self.seconds_to))
+        family = HistogramMetricFamily(
+            "streamil_update_duration_seconds", "Time of one update (mini-batch) of an arm.", labels=["arm"])
         for arm, histogram in self.updates.items():
-            family = HistogramMetricFamily(
-                "streamil_update_duration_seconds", "Time of one update (mini-batch) of an arm.", labels=["arm"])
             family.add_metric([arm], histogram.buckets(), histogram.sum)
-            yield family
+        yield family
 
 
 class Scored(NamedTuple):
@@ -183,6 +199,9 @@ def _race(race: Race, before: Mapping[str, Scored], seconds_to: Mapping[str, NDA
                                    labels=[*_MEMBER, "kind"]),
         "loss": GaugeMetricFamily("streamil_loss", "Mean log-loss (cross-entropy before each update), in nats.",
                                   labels=_MEMBER),
+        "energy": GaugeMetricFamily(
+            "streamil_energy", "What inference left in the last mini-batch: half the squared errors of all layers.",
+            labels=_MEMBER),
         "area": GaugeMetricFamily("streamil_area_under_curve_ratio", "Mean over samples of the windowed accuracy.",
                                   labels=_MEMBER),
         "macro_f1": GaugeMetricFamily("streamil_macro_f1_ratio", "Mean F1 over the classes.", labels=_MEMBER),
@@ -198,8 +217,9 @@ def _race(race: Race, before: Mapping[str, Scored], seconds_to: Mapping[str, NDA
                                    labels=["experiment", "arm"]),
     }
     for name, arm in race.arms.items():
+        shown = Shown(arm, before[name])
         for label, member in _members_shown(arm):
-            _member(families, info, arm, [experiment, name, label], member, before)
+            _member(families, info, arm, [experiment, name, label], member, shown)
             for threshold, needed, seconds in zip(
                     arm.speed.thresholds, arm.speed.reached[member], seconds_to[name][member], strict=True):
                 place = [experiment, name, label, f"{threshold:g}"]
@@ -227,23 +247,37 @@ def _members_shown(arm: RacingArm) -> list[tuple[str, int]]:
     return [("best", int(order[0])), ("median", int(order[count // 2])), ("worst", int(order[-1]))]
 
 
+class Shown:
+    """The figures of an arm's members, each a list of all of them, made once for a scrape."""
+
+    def __init__(self, arm: RacingArm, before: Scored) -> None:
+        figures, population = arm.figures, arm.population
+        self.samples = figures.samples - before.samples
+        self.updates = self.samples // arm.plan.batch_size
+        self.correct = (figures.correct - before.correct).tolist()
+        self.accuracy = {name: getattr(figures, name).tolist() for name in ("cumulative", "windowed", "fading")}
+        self.kappa = {"cohen": figures.kappa.tolist(), "temporal": figures.kappa_temporal.tolist(),
+                      "majority": figures.kappa_majority.tolist()}
+        energy = population.energy if population else None
+        self.gauges = {"loss": figures.log_loss.tolist(), "macro_f1": figures.macro_f1.tolist(),
+                       "area": arm.speed.area.tolist(),
+                       "energy": [np.nan] * len(arm.plan.members) if energy is None else energy.tolist()}
+        self.hyperparameters = ([one.model_dump() for one in population.members] if population
+                                else list(arm.plan.members))
+
+
 def _member(families: Mapping[str, Any], info: Metric, arm: RacingArm, labels: list[str], member: int,
-            before: Mapping[str, Scored]) -> None:
-    figures, (samples, correct, _) = arm.figures, before[arm.plan.name]
-    families["samples"].add_metric(labels, figures.samples - samples)
-    families["correct"].add_metric(labels, int(figures.correct[member] - correct[member]))
-    families["updates"].add_metric(labels, (figures.samples - samples) // arm.plan.batch_size)
-    for window in ("cumulative", "windowed", "fading"):
-        _add_finite(families["accuracy"], [*labels, window], getattr(figures, window)[member])
-    kappas = {"cohen": figures.kappa, "temporal": figures.kappa_temporal, "majority": figures.kappa_majority}
-    for kind, values in kappas.items():
-        _add_finite(families["kappa"], [*labels, kind], values[member])
-    _add_finite(families["loss"], labels, figures.log_loss[member])
-    _add_finite(families["macro_f1"], labels, figures.macro_f1[member])
-    _add_finite(families["area"], labels, arm.speed.area[member])
-    hyperparameters = arm.population.members[member].model_dump() if arm.population else arm.plan.members[member]
+            shown: Shown) -> None:
+    families["samples"].add_metric(labels, shown.samples)
+    families["correct"].add_metric(labels, shown.correct[member])
+    families["updates"].add_metric(labels, shown.updates)
+    for family, values in (("accuracy", shown.accuracy), ("kappa", shown.kappa)):
+        for kind, found in values.items():
+            _add_finite(families[family], [*labels, kind], found[member])
+    for family, found in shown.gauges.items():
+        _add_finite(families[family], labels, found[member])
     info.add_sample("streamil_arm_info", {
-        **{key: str(value) for key, value in hyperparameters.items() if value is not None},
+        **{key: str(value) for key, value in shown.hyperparameters[member].items() if value is not None},
         **dict(zip(_MEMBER, labels, strict=True)), "algorithm": arm.plan.algorithm,
         "batch_size": str(arm.plan.batch_size), "seed": str(arm.plan.members[member]["seed"])}, 1)
 
@@ -268,7 +302,7 @@ def _comparisons(race: Race) -> Iterator[Metric]:
 
 def _add_finite(family: GaugeMetricFamily, labels: list[str], value: float | None) -> None:
     """Add the value; one that is undefined is absent, as Prometheus has it."""
-    if value is not None and np.isfinite(value):
+    if value is not None and math.isfinite(value):
         family.add_metric(labels, float(value))
 
 

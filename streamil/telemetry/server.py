@@ -5,25 +5,22 @@ from __future__ import annotations
 import gzip
 import json
 import threading
-import urllib.request
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.resources import files
-from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from streamil.charts import charts_fragment, charts_script, plotly_script, style
 from streamil.errors import TelemetryError
+from streamil.telemetry.access import OPEN, Access
+from streamil.telemetry.listener import Listener
+from streamil.telemetry.sparing import Sparing
 
-CLIENTS_LIMIT = 32
-"""Requests served at once; a flood beyond is closed unanswered, so that it costs no threads."""
-CLIENT_SECONDS = 5
-"""A client that sends nothing for so long is dropped."""
 SCRIPT_SECONDS = 3600
 """How long a browser may keep plotly's script, which changes with its package alone."""
 POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:"
@@ -45,43 +42,6 @@ PARTS: dict[str, tuple[str, Callable[[], bytes]]] = {
 """What the page is made of: kind and content by path."""
 
 
-class _Listener(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, address: tuple[str, int]) -> None:
-        self._free = threading.BoundedSemaphore(CLIENTS_LIMIT)
-        super().__init__(address, _Handler)
-
-    def server_bind(self) -> None:
-        # WSGIServer's own method looks up the host's name, which may ask a name server and wait for it.
-        TCPServer.server_bind(self)  # and takes a port that a killed process has left a moment ago
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
-        self.setup_environ()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away or sent nonsense is no event of ours."""
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = CLIENT_SECONDS
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not logged: scrapes come every few seconds."""
-
-
 class Server:
     """Serves what a process has to tell while it runs.
 
@@ -97,6 +57,8 @@ class Server:
         Whether `/readyz` answers 200.
     pictures
         Returns what `/pictures.json` and the page's charts show; None: there is no page.
+    access
+        How it is protected; None: not at all.
 
     Raises
     ------
@@ -106,14 +68,17 @@ class Server:
 
     def __init__(self, address: str, metrics: Collector, status: Callable[[], dict[str, Any]],
                  ready: Callable[[], bool] = lambda: True, pictures: Callable[[], dict[str, Any]] | None = None,
-                 ) -> None:
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(metrics)
-        self._metrics = make_wsgi_app(registry)
-        self._status, self._ready, self._pictures = status, ready, pictures
+                 access: Access | None = None) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(metrics)
+        ProcessCollector(registry=self._registry)
+        self._exposed: dict[str, Sparing[bytes]] = {}
+        self._ready, self._access, self._page = ready, access or Access(), pictures is not None
+        told = {"/status.json": status} | ({"/pictures.json": pictures} if pictures else {})
+        self._told = {path: Sparing(partial(_json, make)) for path, make in told.items()}
         host, _, port = address.rpartition(":")
         try:
-            self._listener = _Listener((host.strip("[]"), int(port)))
+            self._listener = Listener((host.strip("[]"), int(port)), self._access.tls)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise TelemetryError(
@@ -126,7 +91,7 @@ class Server:
     def url(self) -> str:
         """Where it really listens."""
         host, port = self._listener.server_address[:2]
-        return f"http://{host!s}:{port}"
+        return f"{'https' if self._access.tls else 'http'}://{host!s}:{port}"
 
     def close(self) -> None:
         """Stop listening."""
@@ -135,27 +100,38 @@ class Server:
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "/")
-        if path == "/metrics":
-            families: Iterable[bytes] = self._metrics(environ, start_response)
-            return families
+        admitted = self._access.admits(path, environ.get("HTTP_AUTHORIZATION", ""))
         status, kind, body, more = "200 OK", "text/plain; charset=utf-8", b"ok\n", []
-        told = {"/status.json": self._status} | ({"/pictures.json": self._pictures} if self._pictures else {})
         zipped = "gzip" in environ.get("HTTP_ACCEPT_ENCODING", "")
         keep = "no-store"
-        if path in PARTS and self._pictures:
+        if not admitted:
+            status, body = "401 Unauthorized", b"a token is wanted: as bearer, or as password of any user\n"
+            more = [("WWW-Authenticate", 'Basic realm="streamil", charset="UTF-8"'), ("WWW-Authenticate", "Bearer")]
+        elif path in PARTS and self._page:
             kind, body = f"{PARTS[path][0]}; charset=utf-8", _part(path, zipped)
             more = [("Content-Security-Policy", POLICY), *([("Content-Encoding", "gzip")] if zipped else [])]
             keep = f"max-age={SCRIPT_SECONDS}" if path == "/plotly.js" else keep
-        elif path in told:
-            kind, body = "application/json", json.dumps(told[path](), allow_nan=False).encode("utf-8", "replace")
+        elif path == "/metrics":
+            kind, body = self._exposition(environ.get("HTTP_ACCEPT", ""))
+        elif path in self._told:
+            kind, body = "application/json", self._told[path]()
         elif path == "/readyz" and not self._ready():
             status, body = "503 Service Unavailable", b"not ready\n"
-        elif path not in ("/livez", "/readyz"):
-            here = " ".join([*(["/"] if self._pictures else []), "/metrics", *told, "/livez", "/readyz"])
+        elif path not in OPEN:
+            here = " ".join([*(["/"] if self._page else []), "/metrics", *self._told, *OPEN])
             status, body = "404 Not Found", f"here are {here}\n".encode()
         start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", keep),
                                 ("X-Content-Type-Options", "nosniff"), *more])
         return [body]
+
+    def _exposition(self, accepted: str) -> tuple[str, bytes]:
+        """Return kind and text of the metrics, in the one of a few formats that is asked for."""
+        encoder, kind = choose_encoder(accepted)
+        return kind, self._exposed.setdefault(kind, Sparing(partial(encoder, self._registry)))()
+
+
+def _json(make: Callable[[], dict[str, Any]]) -> bytes:
+    return json.dumps(make(), allow_nan=False).encode("utf-8", "replace")
 
 
 @lru_cache
@@ -163,22 +139,3 @@ def _part(path: str, zipped: bool) -> bytes:
     """Return a part of the page: files of the package, read and compressed once."""
     content = PARTS[path][1]()
     return gzip.compress(content) if zipped else content
-
-
-def fetch_status(url: str, timeout: float = 2.0) -> dict[str, Any] | None:
-    """Return what a running process says of itself, or None while nobody answers at `url`."""
-    return _fetch(f"{url}/status.json", timeout)
-
-
-def fetch_pictures(url: str, timeout: float = 2.0) -> dict[str, Any] | None:
-    """Return what the charts of a running process show, or None while nobody answers, or where there are none."""
-    return _fetch(f"{url}/pictures.json", timeout)
-
-
-def _fetch(url: str, timeout: float) -> dict[str, Any] | None:
-    try:
-        with urllib.request.urlopen(url, timeout=timeout) as answer:
-            found: dict[str, Any] = json.loads(answer.read(1 << 22))
-            return found
-    except (OSError, ValueError):
-        return None

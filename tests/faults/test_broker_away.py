@@ -21,7 +21,7 @@ from streamil.experiment import Experiment, Kafka
 from streamil.kafka import TopicReader
 from streamil.local_kafka import LocalKafka
 from streamil.snapshot.folder import read_snapshot
-from streamil.telemetry.server import fetch_status
+from streamil.telemetry.client import fetch_status
 
 pytestmark = pytest.mark.kafka
 

@@ -18,7 +18,7 @@ from streamil.errors import ExperimentError, PositionLost, TopicMismatch, TopicM
 from streamil.experiment import Experiment, Kafka
 from streamil.kafka import TopicWriter, ensure_topic
 from streamil.local_kafka import LocalKafka
-from streamil.telemetry.server import fetch_status
+from streamil.telemetry.client import fetch_status
 
 pytestmark = pytest.mark.kafka
 

@@ -17,7 +17,7 @@ from streamil import Learner, attach
 from streamil.errors import ExperimentError, LearnerError, StateError
 from streamil.experiment import Kafka
 from streamil.snapshot.folder import read_snapshot
-from streamil.telemetry.server import fetch_status
+from streamil.telemetry.client import fetch_status
 
 DATA = Path(__file__).parent / "data"
 pytestmark = pytest.mark.kafka

@@ -19,9 +19,9 @@ from pages import ROOT
 from processes import running, streamil
 from secured import USERS, SecuredKafka
 
+from streamil.credentials import KEY_PASSWORD, PASSWORD
 from streamil.errors import BrokerRefused, BrokerUnavailable, ExperimentError
 from streamil.experiment import Experiment, Kafka, load_kafka
-from streamil.experiment.kafka import KEY_PASSWORD, PASSWORD
 from streamil.kafka import TopicReader, describe_topic, ensure_topic
 from streamil.one_learner import Learner, attach
 

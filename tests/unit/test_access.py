@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import trustme
 
+from streamil.credentials import KEY_PASSWORD, PASSWORD, secret
 from streamil.errors import ExperimentError
 from streamil.experiment import Kafka, load_experiment, load_kafka
-from streamil.experiment.kafka import KEY_PASSWORD, PASSWORD
-from streamil.kafka.access import REFUSALS, access, refusal, secret
+from streamil.kafka.access import REFUSALS, access, refusal
 
 SECRET = "s3cret-of-mine"
 
@@ -71,7 +71,7 @@ def test_a_password_comes_from_its_file_or_the_environment(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize(("content", "tells"), [
-    (b"", "holds no password"), (b"\n", "holds no password"), (b"x" * 5000, "longer than 4096 bytes"), (b"a\0b", "or binary"),
+    (b"", "holds no secret"), (b"\n", "holds no secret"), (b"x" * 5000, "longer than 4096 bytes"), (b"a\0b", "or binary"),
     (b"\xff\xfe", "is not UTF-8 text"), (None, "No such file or directory"),
 ])
 def test_a_file_without_a_password_is_told(tmp_path: Path, content: bytes | None, tells: str) -> None:
@@ -86,7 +86,7 @@ def test_no_password_anywhere_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(ExperimentError, match=f"kafka.login: no password: name a file in password_file, or set {PASSWORD}"):
         access(kafka(tmp_path, **login()))
     monkeypatch.setenv(PASSWORD, "")
-    with pytest.raises(ExperimentError, match=f"{PASSWORD}: holds no password"):
+    with pytest.raises(ExperimentError, match=f"{PASSWORD}: holds no secret"):
         access(kafka(tmp_path, **login()))
     assert secret("key", None, "STREAMIL_NOT_SET") is None
 

@@ -1,5 +1,6 @@
 """The documentation says what the code does: its blocks run, its tables are the code's, its links lead somewhere."""
 
+import json
 import re
 from pathlib import Path
 from typing import get_args
@@ -19,6 +20,7 @@ from pages import (
     run_block,
     table,
 )
+from prometheus import panels
 
 from streamil import run
 from streamil.arms import plan_arms
@@ -198,3 +200,45 @@ def test_every_test_that_the_guarantees_name_exists():
         assert f"def {test}(" in (faults / file).read_text(), (file, test)
     scenarios = set(re.findall(r"^def (\w+)\(kafka: Kafka, topic: str, folder: Path\)", (faults / "scenarios.py").read_text(), re.M))
     assert scenarios == {test for file, test in named if file == "scenarios.py"}, "each scenario is promised to somebody"
+
+
+def test_the_dashboards_are_those_that_are_written_and_the_page_has_every_panel(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "deploy" / "grafana")
+    from dashboards import DASHBOARDS, FOLDER, text
+
+    page = ROOT / "docs" / "dashboards.md"
+    for name in DASHBOARDS:
+        assert (FOLDER / f"{name}.json").read_text() == text(name), "run: python deploy/grafana/dashboards.py"
+        rows = table(page, f"## {name.title()}\n")
+        assert [row[:2] for row in rows] == [[title, meaning] for title, meaning, _ in panels(name)]
+        assert all(row[2] for row in rows), "run: python docs/dashboards.py"
+
+
+def test_every_alert_has_its_section_in_the_runbook():
+    rules = (ROOT / "deploy" / "prometheus" / "rules" / "streamil.yml").read_text()
+    alerts, sections = re.findall(r"alert: (\w+)", rules), re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbook.md").read_text(), re.M)
+    assert alerts == sections and len(alerts) == len(set(alerts))
+    assert re.findall(r"runbook: docs/runbook.md#(\w+)", rules) == [alert.lower() for alert in alerts]
+    tested = re.findall(r"alertname: (\w+)", (ROOT / "deploy" / "prometheus" / "tests" / "alerts.yml").read_text())
+    assert set(tested) == set(alerts)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "deploy").rglob("*.json")), ids=lambda file: file.name)
+def test_dashboards_find_their_data_source_in_any_grafana(file):
+    text = file.read_text()
+    assert "${DS_" not in text and "__inputs" not in text
+    board = json.loads(text)
+    declared = {variable["name"] for variable in board["templating"]["list"]}
+    used = set(re.findall(r"\$\{?(?!__)([a-z_]+)", re.sub(r'\\"\$1\\"', "", text)))
+    assert used == declared and len(declared) >= 3
+    (source,) = [variable for variable in board["templating"]["list"] if variable["type"] == "datasource"]
+    assert source["query"] == "prometheus"
+    assert sorted(panel["id"] for panel in board["panels"]) == list(range(1, len(board["panels"]) + 1))
+    for panel in board["panels"]:
+        assert all(isinstance(one["options"], dict) and not one.get("disabled") for one in panel.get("transformations", []))
+        for part in (panel, *panel["targets"]):
+            assert part["datasource"] == {"type": "prometheus", "uid": "${datasource}"}, panel["title"]
+    provisioned = (ROOT / "deploy/grafana/provisioning/datasources/streamil.yaml").read_text()
+    assert f"uid: {source['current']['value']}\n" in provisioned
+    for query in re.findall(r'"expr": "(.*)"', text):
+        assert not re.search(r"\brate\([^()]*\[(?!\$__rate_interval\])", query), query

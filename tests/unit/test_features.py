@@ -265,3 +265,19 @@ def test_elec_reads_as_six_numbers():
     assert rejected == ()
     assert batch.x.shape == (500, 6)
     assert np.isfinite(batch.x).all()
+
+
+def test_an_open_set_of_classes_fills_up_and_those_met_stay():
+    """A stranger who sends a new label with every sample costs rejects, not memory."""
+    made = featurizer(max_classes=3)
+    labels = [f"l{place}" for place in (0, 1, 2, 3, 0, 4)]
+    batch, rejected = transform(made, Records(y=labels, x=np.zeros((6, 2))))
+    assert reasons(rejected) == [(3, "too-many-classes"), (5, "too-many-classes")] and "'l3'" in rejected[0].detail
+    assert batch.y.tolist() == [0, 1, 2, 0] and made.labels.names == ["l0", "l1", "l2"]
+    narrower = featurizer(max_classes=2)
+    narrower.load_state_dict(made.state_dict())
+    batch, rejected = transform(narrower, Records(y=["l2", "l5", None], x=np.zeros((3, 2))))
+    assert batch.y.tolist() == [2, -1] and reasons(rejected) == [(1, "too-many-classes")]
+    named = featurizer(max_classes=2)
+    batch, rejected = transform(named, Records(y=["a", "b", "c"], columns={"v": [1.0, 2.0, 3.0]}))
+    assert reasons(rejected) == [(2, "too-many-classes")] and len(batch.x) == 2

@@ -15,9 +15,10 @@ from streamil.errors import TelemetryError
 from streamil.experiment import Experiment
 from streamil.race import Race
 from streamil.samples import Records
-from streamil.telemetry import server as server_module
+from streamil.telemetry import listener
+from streamil.telemetry.client import fetch_status
 from streamil.telemetry.metrics import Histogram, RaceMetrics
-from streamil.telemetry.server import Server, fetch_status
+from streamil.telemetry.server import Server
 
 
 @pytest.fixture
@@ -184,10 +185,10 @@ def test_what_an_update_did_is_exported_where_it_is_asked_for(telemetry):
 
 
 def test_silent_clients_do_not_keep_others_out_for_ever(telemetry, serve, monkeypatch):
-    monkeypatch.setattr(server_module._Handler, "timeout", 0.5)
+    monkeypatch.setattr(listener._Handler, "timeout", 0.5)
     server = serve(telemetry)
     host, port = server.url.removeprefix("http://").split(":")
-    silent = [socket.create_connection((host, int(port))) for _ in range(server_module.CLIENTS_LIMIT + 8)]
+    silent = [socket.create_connection((host, int(port))) for _ in range(listener.CLIENTS_LIMIT + 8)]
     try:
         deadline = time.monotonic() + 10
         while fetch_status(server.url) is None:
@@ -238,3 +239,54 @@ def test_thresholds_are_shown_once_they_are_reached_and_seconds_for_those_of_thi
     seconds = shown(again, "streamil_seconds_to_threshold")
     assert seconds.keys() == {"1"} and 0 < seconds["1"] < 60, "what an earlier process reached took seconds of its own"
     assert shown(telemetry, "streamil_seconds_to_threshold").keys() == {"0", "0.5"}
+
+
+def test_a_member_costs_no_more_than_40_series_and_a_comparison_no_more_than_10():
+    def series(arms, thresholds=20):
+        experiment = Experiment.model_validate({
+            "stream": {"source": {"kind": "elec"}}, "network": {"hidden": [4]}, "arms": arms,
+            "evaluation": {"window": 10, "thresholds": [place / 1000 for place in range(thresholds)], "diagnostics": {"every": 5}}})
+        metrics = RaceMetrics()
+        race = Race(experiment, lock=metrics.lock, timed=metrics.timed)
+        metrics.watch(race)
+        learn(race, 60)
+        return sum(len(family.samples) for family in metrics.collect()), len(race.comparisons)
+
+    il, bp = {"algorithm": "il-prox"}, {"algorithm": "bp-sgd"}
+    one, _ = series({"il": il})
+    five, _ = series({"il": il | {"seeds": 5}})
+    assert (five - one) / 4 <= 40 + 2 * 16 + 9, "with 20 thresholds and the diagnostics beside it"
+    few = [series({"il": il | {"seeds": seeds}}, thresholds=4)[0] for seeds in (1, 5)]
+    assert (few[1] - few[0]) / 4 <= 40
+    two, compared = series({"il": il, "bp": bp})
+    alone, _ = series({"bp": bp})
+    assert compared == 1 and two - one - alone + common(il) <= 10
+
+
+def common(il):
+    """Series that a race has whatever its arms are."""
+    metrics = RaceMetrics()
+    race = Race(Experiment.model_validate({"stream": {"source": {"kind": "elec"}}, "arms": {"il": il}}), lock=metrics.lock)
+    metrics.watch(race)
+    return sum(len(family.samples) for family in metrics.collect() if not {"arm", "member"} & set().union(*(s.labels for s in family.samples)))
+
+
+def test_a_process_without_snapshots_has_no_time_of_the_last_one(telemetry):
+    name = "streamil_snapshot_last_success_timestamp_seconds"
+    for keeps, expected in ((True, [0.0]), (False, [])):
+        telemetry.keeps_snapshots = keeps
+        assert [sample.value for family in telemetry.collect() if family.name == name for sample in family.samples] == expected
+
+
+def test_whether_the_broker_answers_is_a_gauge(telemetry, serve):
+    assert value(scrape(serve(telemetry)), "streamil_broker_available") == 1
+    telemetry.broker_away = lambda: True
+    assert value(scrape(serve(telemetry)), "streamil_broker_available") == 0
+
+
+def test_energy_is_that_of_the_members_of_inference_learning(telemetry, serve):
+    race = telemetry.race
+    learn(race)
+    samples = scrape(serve(telemetry))
+    assert value(samples, "streamil_energy", arm="il", member="1") == pytest.approx(float(race.arms["il"].population.energy[1]))
+    assert not [key for key in samples if key[0] == "streamil_energy" and ("arm", "bp") in key]
