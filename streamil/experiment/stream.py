@@ -31,7 +31,8 @@ class Stream(Model):
     rate: float | None = Field(None, gt=0, description="samples per second; null: as fast as the broker takes them")
     scale: Literal["auto", "standardise", "none"] = Field("auto", description="done by the race, never by the producer")
     max_classes: int = Field(1000, ge=2, le=65536, description="classes that may be met as they come; a sample with "
-                             "one more is rejected: labels come from strangers, and each costs every arm a row of weights")
+                             "one more is rejected: labels come from strangers, and each costs every arm a row of "
+                             "weights")
     pending_bytes: int = Field(64 << 20, ge=1 << 16, description="room for samples that wait for their label")
     features: dict[str, Feature] = Field(
         default_factory=dict, description="kinds of named features; one that is not named has that of its first value")
