@@ -42,6 +42,7 @@ from streamil.telemetry.producer import ProducerMetrics
 
 WIRE = ROOT / "docs" / "wire-format.md"
 FEATURES = ROOT / "docs" / "features.md"
+KUBERNETES = ROOT / "deploy" / "kubernetes" / "README.md"
 NEW_LEARNER = ROOT / "docs" / "a-new-learner.md"  # its learner is not registered: tests/unit/learners/test_new_learner.py
 CUSTOM = ROOT / "docs" / "custom-streams.md"  # tests/integration/test_custom_streams.py runs all of its blocks
 SOURCE = {"source": {"kind": "elec"}}
@@ -56,7 +57,8 @@ def test_python_blocks_run(block, tmp_path, monkeypatch):
     run_block(block.text, tmp_path)
 
 
-@pytest.mark.parametrize("block", [block for block in blocks_of_all("yaml") if block.page != NEW_LEARNER], ids=str)
+@pytest.mark.parametrize("block", [block for block in blocks_of_all("yaml")
+                                   if block.page not in (NEW_LEARNER, KUBERNETES)], ids=str)
 def test_yaml_blocks_are_valid_experiments_or_parts_of_one(block, tmp_path):
     (tmp_path / "block.yaml").write_text(block.text, encoding="utf-8")
     written, _ = read_yaml(tmp_path / "block.yaml")
