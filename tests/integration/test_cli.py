@@ -213,6 +213,9 @@ def test_a_taken_port_is_one_line(tmp_path: Path, kafka_settings: Kafka, topic: 
     with running("consume", file) as one:
         address = one.wait_for("metrics and page at").split("//")[1].rstrip("/")
         one_line(streamil("produce", file, "--metrics", address), 1, address, "in use")
+        (tmp_path / "other").mkdir()
+        other = written(tmp_path / "other", kafka_settings, stream={"topic": topic, "limit": 8})
+        one_line(streamil("consume", other, "--metrics", address, "--until", 8), 1, address, "in use")
 
 
 @pytest.mark.kafka

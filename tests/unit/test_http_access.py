@@ -8,6 +8,8 @@ import http.client
 import json
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -276,6 +278,32 @@ def test_an_error_while_it_is_made_is_the_askers_and_the_next_one_is_made_anew()
     with pytest.raises(ValueError, match="once"):
         ask()
     assert ask() == 7
+
+
+SERVING = """
+import sys, time
+from streamil.telemetry.producer import ProducerMetrics
+from streamil.telemetry.server import Server
+print(Server(sys.argv[1], ProducerMetrics(), dict).url, flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_port_of_a_killed_process_is_free_at_once() -> None:
+    """Ten times, with a client connected: its connection lingers, the address does not."""
+    address = "127.0.0.1:0"
+    for _ in range(10):
+        process = subprocess.Popen([sys.executable, "-c", SERVING, address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout is not None and process.stderr is not None
+        with process.stdout, process.stderr:
+            url = process.stdout.readline().strip()
+            assert url, process.stderr.read()
+            address = url.removeprefix("http://")
+            with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 5) as client:
+                client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+                assert client.recv(8) == b"HTTP/1.0"
+                process.kill()
+                process.wait()
 
 
 def test_process_metrics_are_there_and_none_of_the_shared_registry(serve: Serve) -> None:
