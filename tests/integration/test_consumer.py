@@ -273,7 +273,8 @@ def test_metrics_show_what_the_summary_says(kafka_settings: Kafka, topic: str, t
         scrapes = []
         while one.status()["state"] != "done":
             scrapes.append(one.metrics())
-        figures = one.metrics()
+        total = ("streamil_learned_samples", frozenset({"experiment": topic}.items()))
+        figures = until(lambda: (found := one.metrics())[total] == 600 and found)  # an answer may be a moment old
         assert "<!doctype html" in one.get("").lower()
         status = one.status()
         result = one.end()
