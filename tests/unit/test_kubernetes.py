@@ -38,14 +38,20 @@ def rendered(folder):
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory):
-    """The resources of each folder by its name, `mine` as the page writes it."""
+def copy(tmp_path_factory):
+    """A copy of all folders, with `mine` as the page writes it."""
     copy = tmp_path_factory.mktemp("kubernetes") / "copy"
     shutil.copytree(FOLDER, copy)
     (copy / MINE).mkdir()
     (example,) = [block.text for block in blocks(README) if block.text.startswith(f"# {MINE}/kustomization.yaml\n")]
     (copy / MINE / "kustomization.yaml").write_text(example)
     shutil.copy(copy / "overlays" / "with-producer" / "experiment.yaml", copy / MINE)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def everything(copy):
+    """The resources of each folder by its name."""
     return {name: rendered(copy / name) for name in NAMES}
 
 
@@ -247,6 +253,14 @@ def test_secrets_are_mounted_where_the_experiment_looks_for_them(everything, wor
 def test_no_other_folder_wants_a_secret(everything):
     for name in set(NAMES) - {"overlays/sasl-tls", MINE}:
         assert "secret" not in str(everything[name]).lower(), name
+
+
+def test_another_plan_is_accepted_where_it_is_asked_for_alone(everything, copy):
+    asked = copy / "asked"
+    asked.mkdir()
+    (asked / "kustomization.yaml").write_text("resources: [../base]\ncomponents: [../components/replan]\n")
+    assert parsed(of_kind(rendered(asked), "StatefulSet"))[1]["replan"] is True
+    assert [name for name in NAMES if parsed(of_kind(everything[name], "StatefulSet"))[1]["replan"]] == []
 
 
 @pytest.mark.parametrize("name", ["overlays/gpu", MINE], indirect=True)
