@@ -126,7 +126,7 @@ def changes(state: Mapping[str, Any], configured: Mapping[str, Any], plan: Mappi
                       *_different(*_common(saved_plan["arms"], plan["arms"]), "arms.")]
     if found:
         raise StateError(f"state: of another experiment: {_few(found)}; give the old settings back, or begin anew with "
-                         "another name")
+                         "another name, and another service.snapshots.folder where the file names one")
     if other_plan and not replan:
         raise StateError(f"state: saved under another plan: {_few(other_plan)}; numbers would not repeat bit for bit: "
                          "go back to it, or go on under the new one with --replan")
