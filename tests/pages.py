@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from prometheus_client import Metric
-
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(path for pattern in ("*.md", "docs/**/*.md", "*/README.md", "deploy/**/README.md", "streamil/*/data/README.md", "tests/*/README.md")
                for path in ROOT.glob(pattern))
@@ -79,15 +77,3 @@ def run_block(text: str, folder: Path) -> None:
     script = folder / "block.py"
     script.write_text(text, encoding="utf-8")
     runpy.run_path(str(script), run_name="__main__")
-
-
-def metric_rows(metrics: Iterable[Metric]) -> list[list[str]]:
-    """Return the row of a page's table for each metric: name, type, labels, meaning."""
-    suffix = {"counter": "_total", "info": "_info"}
-    rows = []
-    for metric in metrics:
-        labels = list(dict.fromkeys(label for sample in metric.samples for label in sample.labels if label != "le"))
-        shown = "versions" if metric.name == "streamil_build" else ", ".join(f"`{label}`" for label in labels)
-        shown = "one per hyperparameter" if metric.name == "streamil_arm" else shown
-        rows.append([f"`{metric.name}{suffix.get(metric.type, '')}`", metric.type, shown, metric.documentation])
-    return [row for number, row in enumerate(rows) if row[0] not in [one[0] for one in rows[:number]]]
