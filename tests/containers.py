@@ -108,6 +108,8 @@ def docker_daemon() -> Iterator[Docker]:
         finally:
             process.terminate()
             process.wait(60)
+            for mounted in (folder / "exec" / "netns").glob("*"):  # the daemon leaves these behind, and no folder goes while one is there
+                subprocess.run(["umount", str(mounted)], check=False, capture_output=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
