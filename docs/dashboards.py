@@ -105,7 +105,7 @@ def shown(value: float, unit: str) -> str:
         return f"{100 * value:.2f} %"
     if unit == "bytes":
         return f"{value / 1e6:.0f} MB"
-    return f"{value * 1e6:.0f} µs" if unit == "s" and value < 1e-3 else f"{value:.3g} s" if unit == "s" else f"{value:,.4g}"
+    return f"{value * 1e6:.0f} µs" if unit == "s" and value < 1e-3 else f"{value:.3g} s" if unit == "s" else f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 if __name__ == "__main__":
