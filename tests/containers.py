@@ -62,15 +62,15 @@ class Docker:
     def __init__(self, host: str) -> None:
         self.environment = os.environ | {"DOCKER_HOST": host, "COMPOSE_PROJECT_NAME": "streamil-test"}
 
-    def __call__(self, *arguments: object, text: str | None = None, timeout: float = 120, check: bool = True) -> str:
-        return self._run(["docker", *map(str, arguments)], text, timeout, check)
+    def __call__(self, *arguments: object, timeout: float = 120, check: bool = True) -> str:
+        return self._run(["docker", *map(str, arguments)], timeout, check)
 
     def compose(self, *arguments: object, timeout: float = 300, **environment: str) -> str:
         self.environment |= environment
-        return self._run(["docker-compose", *map(str, arguments)], None, timeout, True)
+        return self._run(["docker-compose", *map(str, arguments)], timeout, True)
 
-    def _run(self, command: list[str], text: str | None, timeout: float, check: bool) -> str:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=timeout, env=self.environment)
+    def _run(self, command: list[str], timeout: float, check: bool) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=self.environment)
         assert not check or done.returncode == 0, f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout.strip()
 
@@ -80,9 +80,6 @@ class Docker:
 
     def has(self, image: str) -> bool:
         return bool(self("images", "-q", image))
-
-    def build(self, image: str, folder: Path, *arguments: object, timeout: float = 600) -> None:
-        self("build", "--quiet", "--network", "host", "-t", image, *arguments, folder, timeout=timeout)
 
 
 @contextlib.contextmanager
@@ -143,7 +140,7 @@ def stand_ins(docker: Docker) -> None:
 def _build(docker: Docker, image: str, folder: Path, text: str) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "Dockerfile").write_text(text)
-    docker.build(image, folder)
+    docker("build", "--quiet", "--network", "host", "-t", image, folder, timeout=600)
 
 
 def override(folder: Path) -> Path:

@@ -73,9 +73,9 @@ class Prometheus:
         assert found["status"] == "success", found
         return found["data"]
 
-    def query(self, expr: str, at: float | None = None) -> list[tuple[dict[str, str], float]]:
+    def query(self, expr: str) -> list[tuple[dict[str, str], float]]:
         """Labels and value of each series of an instant query."""
-        data = self._get("query", query=expr, **({} if at is None else {"time": at}))
+        data = self._get("query", query=expr)
         return [(one["metric"], float(one["value"][1])) for one in data["result"]]
 
     def value(self, expr: str) -> float | None:
@@ -84,9 +84,9 @@ class Prometheus:
         assert len(found) < 2, found
         return found[0][1] if found else None
 
-    def course(self, expr: str, start: float, end: float, step: float = 1.0) -> list[tuple[dict[str, str], list[float]]]:
-        """Labels and values of each series of a range query."""
-        data = self._get("query_range", query=expr, start=start, end=end, step=step)
+    def course(self, expr: str, start: float, end: float) -> list[tuple[dict[str, str], list[float]]]:
+        """Labels and values, second by second, of each series of a range query."""
+        data = self._get("query_range", query=expr, start=start, end=end, step=1)
         return [(one["metric"], [float(value) for _, value in one["values"]]) for one in data["result"]]
 
     def alerts(self) -> dict[str, str]:

@@ -78,7 +78,7 @@ def consume(experiment: Experiment, *, until: int | None = None, options: Option
             view = View(race, telemetry, attachment)
             server = held.enter_context(closing(
                 Server(metrics or experiment.service.metrics, telemetry, view.status, view.ready, view.pictures,
-                   Access.of(experiment.service.http))))
+                       Access.of(experiment.service.http))))
             tell(Event(f"metrics and page at {server.url}/", url=server.url))
             if topic_is_there(experiment, experiment.topic, wait, stop):
                 _learn(race, attachment, view, tell)

@@ -132,11 +132,11 @@ def board(uid: str, title: str, text: str) -> dashboard.Dashboard:
     return built.with_variable(choice("experiment", "Experiment", "label_values(streamil_learned_samples, experiment)"))
 
 
-def by_size(bound: str) -> str:
+def by_size() -> str:
     """Return the expression of the advantage at each mini-batch size, labelled by pair of algorithms and size."""
     sized = (f"label_replace(max by (experiment, arm, batch_size) (streamil_arm_info{{{RACE}}}), "
              '"challenger", "$1", "arm", "(.+)")')
-    joined = (f'max by (experiment, challenger, baseline) (streamil_advantage_ratio{{{RACE}, scope="stream", bound="{bound}"}}) '
+    joined = (f'max by (experiment, challenger, baseline) (streamil_advantage_ratio{{{RACE}, scope="stream", bound="mean"}}) '
               f"* on (experiment, challenger) group_left (batch_size) {sized}")
     bare = f'label_replace(label_replace({joined}, "of", "$1", "challenger", "([^@]+).*"), "over", "$1", "baseline", "([^@]+).*")'
     return f'max by (pair, batch_size) (label_join({bare}, "pair", " against ", "of", "over"))'
@@ -177,7 +177,7 @@ def race() -> dashboard.Dashboard:
     built.with_panel(segment)
     sizes: barchart.Panel = fill(barchart.Panel(), "Advantage against mini-batch size",
                                  "The question of the project: the same arms at several mini-batch sizes, on the same samples.",
-                                 [Query(by_size("mean"), instant=True, as_table=True)], 12)
+                                 [Query(by_size(), instant=True, as_table=True)], 12)
     built.with_panel(sizes.unit("percentunit").x_field("batch_size\\pair").with_transformation(matrix("batch_size", "pair")))
     interval = (f'label_join(streamil_advantage_ratio{{{PAIR}, scope="stream"}}, "comparison", " against ", "challenger", "baseline")')
     built.with_panel(rows("Advantage and its interval", "Stream so far.", Query(f"max by (comparison, bound) ({interval})"),
