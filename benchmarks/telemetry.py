@@ -3,7 +3,8 @@
     python benchmarks/telemetry.py            five arms of ten members each, all 50 shown
 
 Who asks is a process of its own. A scrape's cost is processor time of this process while nothing is learned; shares of
-a second follow from it. What a flood takes is measured by learning, with and without, turn by turn.
+a second follow from it. What askers take of learning is measured turn by turn, beside a process that asks and beside
+one that sleeps.
 """
 
 from __future__ import annotations
@@ -68,6 +69,17 @@ def rate(race: Race, luck: np.random.Generator) -> float:
     return (race.samples - before) / passed
 
 
+def beside_one_that_asks(race: Race, luck: np.random.Generator, url: str, threads: int, pause: float) -> float:
+    """Return the rate beside a process whose threads pause so long between two scrapes."""
+    asking = subprocess.Popen([sys.executable, "-c", ASK, url, str(threads), str(pause)])
+    try:
+        time.sleep(1)  # past its start, and its first scrape
+        return rate(race, luck)
+    finally:
+        asking.kill()
+        asking.wait()
+
+
 def main() -> None:
     torch.set_num_threads(1)  # as a consumer has it
     telemetry, luck = RaceMetrics(), np.random.default_rng(0)
@@ -94,14 +106,9 @@ def main() -> None:
         kinds = (("one that scrapes every second", 1, 1.0), ("50 that ask without a pause", 50, 0.0))
         for title, threads, pause in kinds:
             ratios = []
-            for _ in range(7):
-                alone = rate(race, luck)
-                asking = subprocess.Popen([sys.executable, "-c", ASK, server.url, str(threads), str(pause)])
-                time.sleep(1)
-                beside = rate(race, luck)
-                asking.kill()
-                asking.wait()
-                ratios.append(beside / alone)
+            for _ in range(10):
+                alone = beside_one_that_asks(race, luck, server.url, 1, 3600)
+                ratios.append(beside_one_that_asks(race, luck, server.url, threads, pause) / alone)
             print(f"learning beside {title}: {statistics.median(ratios):.3f} of its rate alone "
                   f"({min(ratios):.3f} to {max(ratios):.3f}; {alone:.0f} samples a second)")
 

@@ -21,7 +21,7 @@ from streamil.results import results, summary, write_results
 from streamil.telemetry.access import Access
 from streamil.telemetry.metrics import RaceMetrics
 from streamil.telemetry.server import Server
-from streamil_consumer.view import View
+from streamil_consumer.view import Place, View
 
 DEFAULT = Options()
 WAIT_SECONDS = 0.2
@@ -80,7 +80,7 @@ def consume(experiment: Experiment, *, until: int | None = None, options: Option
                 Server(metrics or experiment.service.metrics, telemetry, view.status, view.ready, view.pictures,
                        Access.of(experiment.service.http))))
             tell(Event(f"metrics and page at {server.url}/", url=server.url))
-            if topic_is_there(experiment, experiment.topic, wait, stop):
+            if topic_is_there(experiment, experiment.topic, attachment, wait, stop, tell):
                 _learn(race, attachment, view, tell)
         view.state = "stopped" if stop.is_set() else "done"
         result = summary(race) if out is None else write_results(race, out)
@@ -92,16 +92,25 @@ def consume(experiment: Experiment, *, until: int | None = None, options: Option
     return result
 
 
-def topic_is_there(experiment: Experiment, topic: str, seconds: float, stop: threading.Event, hint: str = "") -> bool:
-    """Return whether the topic is there, once it is, or False when stopped; raise what is wrong after `seconds`."""
-    deadline = time.monotonic() + seconds
+def topic_is_there(experiment: Experiment, topic: str, place: Place, seconds: float, stop: threading.Event, tell: Tell,
+                   hint: str = "") -> bool:
+    """Return whether the topic is there, once it is, or False when stopped; raise what is wrong after `seconds`.
+
+    Whoever watches `place` meanwhile sees whether the broker is away; the log is told once.
+    """
+    deadline, servers = time.monotonic() + seconds, experiment.kafka.bootstrap_servers
     while not stop.is_set():
         try:
             describe_topic(experiment.kafka, topic)
+            place.broker_away = False
             return True
         except (BrokerUnavailable, TopicMissing) as error:
             if time.monotonic() > deadline:
                 raise type(error)(f"{error}; {hint}" if hint else str(error)) from None
+            away = isinstance(error, BrokerUnavailable)
+            if away and not place.broker_away:
+                tell(Event(f"the broker at {servers} does not answer: waiting for it", level="warning"))
+            place.broker_away = away
             stop.wait(WAIT_SECONDS)
     return False
 

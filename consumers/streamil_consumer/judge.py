@@ -85,8 +85,8 @@ def judge(experiment: Experiment, *, until: int | None = None, out: Path | None 
             Server(metrics or experiment.service.metrics, telemetry, view.status, view.ready, view.pictures,
                    Access.of(experiment.service.http))))
         tell(Event(f"metrics and page at {server.url}/", url=server.url))
-        if topic_is_there(experiment, experiment.predictions_topic, wait, stop, "a consumer writes it where "
-                          "service.predictions is set"):
+        if topic_is_there(experiment, experiment.predictions_topic, readers, wait, stop, tell,
+                          "a consumer writes it where service.predictions is set"):
             readers.open(on_trimmed)
             view.state = "judging"
             _judge(judging, readers, view, telemetry, stop, out)

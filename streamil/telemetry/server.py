@@ -12,11 +12,11 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from streamil.charts import charts_fragment, charts_script, plotly_script, style
 from streamil.errors import TelemetryError
+from streamil.telemetry import exposition
 from streamil.telemetry.access import OPEN, Access
 from streamil.telemetry.listener import Listener
 from streamil.telemetry.sparing import Sparing
@@ -72,7 +72,7 @@ class Server:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(metrics)
         ProcessCollector(registry=self._registry)
-        self._exposed: dict[str, Sparing[bytes]] = {}
+        self._exposed = Sparing(lambda: exposition.encode(self._registry.collect()))
         self._ready, self._access, self._page = ready, access or Access(), pictures is not None
         told = {"/status.json": status} | ({"/pictures.json": pictures} if pictures else {})
         self._told = {path: Sparing(partial(_json, make)) for path, make in told.items()}
@@ -112,7 +112,7 @@ class Server:
             more = [("Content-Security-Policy", POLICY), *([("Content-Encoding", "gzip")] if zipped else [])]
             keep = f"max-age={SCRIPT_SECONDS}" if path == "/plotly.js" else keep
         elif path == "/metrics":
-            kind, body = self._exposition(environ.get("HTTP_ACCEPT", ""))
+            kind, body = exposition.KIND, self._exposed()
         elif path in self._told:
             kind, body = "application/json", self._told[path]()
         elif path == "/readyz" and not self._ready():
@@ -123,11 +123,6 @@ class Server:
         start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", keep),
                                 ("X-Content-Type-Options", "nosniff"), *more])
         return [body]
-
-    def _exposition(self, accepted: str) -> tuple[str, bytes]:
-        """Return kind and text of the metrics, in the one of a few formats that is asked for."""
-        encoder, kind = choose_encoder(accepted)
-        return kind, self._exposed.setdefault(kind, Sparing(partial(encoder, self._registry)))()
 
 
 def _json(make: Callable[[], dict[str, Any]]) -> bytes:

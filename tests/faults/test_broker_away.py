@@ -121,6 +121,25 @@ def test_readiness_says_so_and_sigterm_still_saves(own: LocalKafka, tmp_path: Pa
         own.stop()
 
 
+def test_a_start_without_a_broker_waits_and_says_so(own: LocalKafka, tmp_path: Path) -> None:
+    experiment = experiment_of(Kafka(bootstrap_servers=own.address), "early", tmp_path, stream={"limit": 100})
+    file = race_file(experiment, tmp_path)
+    own.start()
+    try:
+        assert streamil("produce", file).returncode == 0
+        own.kill()
+        with running("consume", file, "--until", 100, "--wait", 60) as one:
+            url = url_of(one)
+            one.wait_for("does not answer: waiting for it", 30)
+            assert b"streamil_broker_available 0.0" in urllib.request.urlopen(f"{url}/metrics", timeout=5).read()
+            assert not ready(url) and (fetch_status(url) or {})["broker_away"]
+            own.start()
+            assert one.process.wait(60) == 0, one.lines
+        assert sum("does not answer" in line for line in one.lines) == 1, "told once"
+    finally:
+        own.stop()
+
+
 def test_letters_wait_for_the_broker_and_learning_waits_with_them(
         own: LocalKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own.start()

@@ -74,6 +74,10 @@ def until_learned(server: Prometheus, samples: int) -> None:
     until(lambda: learned(server) >= samples, 180)
 
 
+def until_learning() -> None:
+    until(lambda: (fetch_status(CONSUMER) or {}).get("state") == "learning", 120)
+
+
 def test_the_stack_learns_each_sample_once_whatever_is_killed_or_cut_off(docker: Docker, files: list[object], tmp_path: Path) -> None:
     experiment = tmp_path / "experiment.yaml"
     experiment.write_text(json.dumps(EXPERIMENT))
@@ -93,6 +97,7 @@ def test_the_stack_learns_each_sample_once_whatever_is_killed_or_cut_off(docker:
 
         os.kill(started["State"]["Pid"], signal.SIGKILL)  # as the kernel does when memory is short: the restart policy brings it back
         until(lambda: docker.inspect(name["consumer"])["RestartCount"] == 1 and docker.inspect(name["consumer"])["State"]["Running"], 60)
+        until_learning()  # what Prometheus knows may be of the killed process
         until_learned(server, 1600)
 
         docker("kill", "--signal", "KILL", name["kafka"])

@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from streamil.codec import REASONS
 from streamil.errors import TelemetryError
 from streamil.experiment import Experiment
 from streamil.race import Race
 from streamil.samples import Records
-from streamil.telemetry import listener
+from streamil.telemetry import exposition, listener
 from streamil.telemetry.client import fetch_status
 from streamil.telemetry.metrics import Histogram, RaceMetrics
 from streamil.telemetry.server import Server
@@ -290,3 +293,16 @@ def test_energy_is_that_of_the_members_of_inference_learning(telemetry, serve):
     samples = scrape(serve(telemetry))
     assert value(samples, "streamil_energy", arm="il", member="1") == pytest.approx(float(race.arms["il"].population.energy[1]))
     assert not [key for key in samples if key[0] == "streamil_energy" and ("arm", "bp") in key]
+
+
+def test_the_text_says_what_the_librarys_own_encoder_says(telemetry, serve):
+    hostile = 'a "b"\\ \n c'
+    families = [CounterMetricFamily("learned", 'Text with \\ and\nlines.', labels=["arm", "member"]), GaugeMetricFamily("none", "Nothing."),
+                GaugeMetricFamily("one", "One.", 1e-12), HistogramMetricFamily("seconds", "Time.", [("0.5", 1.0), ("+Inf", 2.0)], 3.5),
+                InfoMetricFamily("build", "Versions.", {"version": hostile})]
+    families[0].add_metric([hostile, "0"], 12_345_678.0)
+    families[0].add_metric(["ü", "1"], float("nan"))
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(type("Fixed", (Collector,), {"collect": lambda self: families})())
+    assert exposition.encode(families) == generate_latest(registry)
+    assert urllib.request.urlopen(f"{serve(telemetry).url}/metrics", timeout=5).headers["Content-Type"] == exposition.KIND
