@@ -86,6 +86,8 @@ class LocalKafka:
         Keeps data, ports and log; a broker started again on it has its topics and its address back.
     port
         Port of the broker on 127.0.0.1; None takes the folder's port, or a free one for a new folder.
+    preferred
+        Port that a new folder takes if it is free; None: any.
 
     Attributes
     ----------
@@ -100,10 +102,10 @@ class LocalKafka:
         From `install` and `start`, in one line that names the way out.
     """
 
-    def __init__(self, folder: Path, *, port: int | None = None) -> None:
+    def __init__(self, folder: Path, *, port: int | None = None, preferred: int | None = None) -> None:
         self.folder = Path(folder).absolute()
         self.log = self.folder / "kafka.log"
-        self._wanted_port = port
+        self._wanted_port, self._preferred = port, preferred
         self._port: int | None = None
         self._controller: int | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -135,7 +137,8 @@ class LocalKafka:
         known = re.findall(r"^listeners=\D+://127\.0\.0\.1:(\d+),\D+://127\.0\.0\.1:(\d+)$",
                            properties.read_text(), re.M) if properties.exists() else []
         if self._port is None or self._controller is None:
-            self._port = self._wanted_port or (int(known[0][0]) if known else _free_port())
+            preferred = self._preferred if self._preferred and _is_free(self._preferred) else None
+            self._port = self._wanted_port or (int(known[0][0]) if known else preferred or _free_port())
             self._controller = int(known[0][1]) if known else _free_port(self._port)
         return self._port, self._controller
 

@@ -63,6 +63,15 @@ def test_a_restart_keeps_data_and_address(folder: Path, monkeypatch: pytest.Monk
             LocalKafka(folder).start()
 
 
+def test_a_new_folder_takes_the_preferred_port_where_it_is_free(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        assert LocalKafka(tmp_path / "one", preferred=taken).reserve() != f"127.0.0.1:{taken}"
+    assert LocalKafka(tmp_path / "two", preferred=taken).reserve() == f"127.0.0.1:{taken}"
+
+
 def test_the_broker_is_gone_after_its_parent_is_killed(folder: Path) -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(folder)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
