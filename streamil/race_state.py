@@ -20,6 +20,7 @@ import torch
 from streamil.arms import ArmPlan
 from streamil.errors import StateError
 from streamil.experiment import Experiment
+from streamil.kernels import PLAIN, kernel_name
 from streamil.learners import learner_class
 from streamil.learners.hyperparameters import read_members
 from streamil.state_entries import entries, part, text
@@ -95,6 +96,8 @@ def plan_of(experiment: Experiment, arms: Sequence[ArmPlan], device: torch.devic
         "dtype": "float32",
         "arms": {plan.name: {
             "members": len(plan.members), "batch_size": plan.batch_size, "hidden": list(experiment.network.hidden),
+            "kernel": kernel_name(learner_class(plan.algorithm, experiment.folder), device)
+            if experiment.service.kernels == "auto" else PLAIN,
             **({"river": importlib.metadata.version("river")} if plan.family == "river" else {})} for plan in arms},
     }
 

@@ -89,7 +89,7 @@ class RacingArm:
         return create(
             self.plan.algorithm, layers, list(self.plan.members), batch_size=self.plan.batch_size,
             device=self._device, activation=self._experiment.network.activation, growing=True,
-            allow_pickle=self._allow_pickle, folder=self._experiment.folder)
+            kernels=self._experiment.service.kernels, allow_pickle=self._allow_pickle, folder=self._experiment.folder)
 
     def join(self, since: int, inputs: int | None) -> None:
         """Take part from the labelled sample `since` on, in a race that has begun."""

@@ -59,7 +59,8 @@ def check(file: File) -> None:
 @app.command(short_help="Run a local single-node Kafka, until Ctrl-C.")
 def broker(
     folder: Annotated[Path, typer.Option(metavar="DIR", help="where its data and log stay")] = Path("streamil-broker"),
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="port; default: 9092, or a free one where that is taken; then kept")] = None,
+    port: Annotated[int | None, typer.Option(
+        min=1, max=65535, help="port; default: 9092, or a free one where that is taken; then kept")] = None,
     install_only: Annotated[bool, typer.Option("--install-only", help="fetch what it needs, then end")] = False,
 ) -> None:
     """Run a local single-node Kafka in the foreground, until Ctrl-C."""
@@ -74,7 +75,7 @@ def broker(
     if install_only:
         return
     with kafka, stopping() as stop:
-        other = "" if kafka.address == expected else f" (to be told to others: kafka.bootstrap_servers: {kafka.address})"
+        other = "" if kafka.address == expected else f" (for others: kafka.bootstrap_servers: {kafka.address})"
         typer.echo(f"Kafka at {kafka.address}{other}; log in {kafka.log}; Ctrl-C ends it")
         while not stop.wait(0.5):
             if not kafka.running:

@@ -113,7 +113,10 @@ class Service(Model):
         None, description="write what the arms predict to the topic `NAME.predictions`; null: do not")
     max_consecutive_rejects: int | None = Field(
         1000, ge=1, description="rejects in a row past which a consumer stops; null: none")
-    threads: int = Field(1, ge=1, le=256, description="threads of torch; part of what makes numbers repeat")
+    threads: int = Field(
+        1, ge=1, le=256, description="threads of torch and of kernels; part of what makes numbers repeat")
+    kernels: Literal["auto", "none"] = Field(
+        "auto", description="auto: fused paths where there are any, equal to rounding; none: the plain rules")
 
     @field_validator("metrics", "producer_metrics")
     @classmethod

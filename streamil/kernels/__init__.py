@@ -1,34 +1,58 @@
-"""Fused kernels for GPUs: the same numbers as the learning rules, to rounding, in one launch for many samples.
+"""Fused paths of the learning rules: the same numbers, to rounding, in one call for many samples.
 
-The plain rules in `streamil.learners` are the specification; what a kernel does not know is left to them. Importing
-this package imports neither torch nor triton.
+The plain rules in `streamil.learners` are the specification; what a kernel does not know is left to them.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    import torch
 
-    from streamil.learners import Outcome, Population
+    from streamil.learners.kernel import Kernel
+    from streamil.learners.population import Population
+    from streamil.learners.stacked import StackedPopulation
 
-__all__ = ["fast_path"]
+__all__ = ["PLAIN", "choose", "kernel_name"]
+
+PLAIN = "none"
+"""Name of no kernel."""
 
 
-def fast_path(population: Population) -> Callable[[Any, Any], Outcome] | None:
-    """Return what does `population.learn` faster, or None where nothing does.
+def kernel_name(rule: type[Population], device: torch.device) -> str:
+    """Return the name of what may stand in for a rule on a device, with versions, or `PLAIN`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from streamil.learners import learner_class
+    >>> kernel_name(learner_class("implicit-sgd"), torch.device("cpu"))
+    'none'
+    """
+    if device.type == "cpu":
+        from streamil.kernels.cpu import populations
+
+        return populations.CPUKernel.name if rule in populations.FORMS else PLAIN
+    from streamil.kernels.gpu import il_prox
+    from streamil.learners.il_prox import ILProx
+
+    return il_prox.ILProxKernel.name if rule is ILProx and il_prox.TRITON else PLAIN
+
+
+def choose(population: StackedPopulation) -> Kernel | None:
+    """Return what learns as this population does, faster, or None where nothing does.
 
     Examples
     --------
     >>> from streamil.learners import create
-    >>> fast_path(create("il-prox", [4, 8, 3])) is None  # on a CPU
+    >>> create("il-prox", [4, 8, 3]).kernel.name.startswith("numba")
     True
     """
-    from streamil.kernels import il_prox_gpu
+    if population.live.device.type == "cpu":
+        from streamil.kernels.cpu import populations
 
-    if importlib.util.find_spec("triton") is None or population.live.device.type != "cuda":
-        return None
-    return (lambda x, y: il_prox_gpu.learn(population, x, y)) if il_prox_gpu.supports(population) else None
+        return populations.CPUKernel(population) if populations.supports(population) else None
+    from streamil.kernels.gpu import il_prox
+
+    return il_prox.ILProxKernel() if il_prox.TRITON and il_prox.supports(population) else None

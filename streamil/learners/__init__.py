@@ -9,7 +9,7 @@ import difflib
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from streamil.errors import LearnerError
 
@@ -90,6 +90,7 @@ def create(
     dtype: str | torch.dtype = "float32",
     activation: str = "relu",
     growing: bool = False,
+    kernels: Literal["auto", "none"] = "auto",
     allow_pickle: bool = False,
     folder: Path | None = None,
 ) -> Population:
@@ -115,6 +116,8 @@ def create(
         Of the hidden layers: relu, tanh, leaky-relu, identity.
     growing
         True: no class is live at first, each is masked until first seen, and labels >= C add output rows.
+    kernels
+        Whether fused paths are taken where there are any: the same numbers to rounding, sooner.
     allow_pickle
         True: a river arm may write and read its state, whose only form is pickle.
     folder
@@ -142,7 +145,7 @@ def create(
                     allow_pickle=allow_pickle)
     return assemble(
         cast("type[StackedPopulation]", rule), layers, members, batch_size=batch_size, seed=seed, device=device,
-        dtype=dtype, activation=activation, growing=growing,
+        dtype=dtype, activation=activation, growing=growing, kernels=kernels,
     )
 
 

@@ -12,13 +12,14 @@ from streamil.errors import LearnerError
 from streamil.learners import arguments
 from streamil.learners.activations import find_activation
 from streamil.learners.hyperparameters import check_seed, read_members
+from streamil.learners.kernel import Kernels
 from streamil.learners.population import Outcome, Population, Weights
 from streamil.learners.stacked import StackedPopulation
 
 
 def assemble(
     rule: type[StackedPopulation], layers: Sequence[int], members: Sequence[Mapping[str, Any]] | None, *,
-    batch_size: int, seed: int, device: Any, dtype: Any, activation: str, growing: bool,
+    batch_size: int, seed: int, device: Any, dtype: Any, activation: str, growing: bool, kernels: Kernels = "auto",
 ) -> Population:
     """Return one stacked population, or a composite of one for each structure; see `streamil.learners.create`."""
     validated, seeds = read_members(rule.Hyperparameters, rule.algorithm, members)
@@ -26,7 +27,7 @@ def assemble(
     options: dict[str, Any] = {
         "batch_size": arguments.read_batch_size(batch_size), "seed": check_seed(seed, "seed"),
         "device": arguments.read_device(device), "dtype": arguments.read_dtype(dtype), "activation": activation,
-        "growing": bool(growing),
+        "growing": bool(growing), "kernels": kernels,
     }
     sizes = arguments.read_layers(layers, growing)
     groups: dict[tuple[Any, ...], list[int]] = {}

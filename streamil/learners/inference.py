@@ -15,8 +15,9 @@ from streamil.learners.stacked import StackedPopulation
 class Inference(StackedPopulation):
     """A rule whose activities relax before its weights move."""
 
-    _rest: tuple[Sequence[Tensor], Sequence[Tensor], Tensor] | None = None
-    """Activities and predictions of the hidden layers, and the output's error, as inference left them last."""
+    _rest: tuple[Sequence[Tensor], Sequence[Tensor], Tensor] | Tensor | None = None
+    """Activities and predictions of the hidden layers, and the output's error, as inference left them last; or, of a
+    kernel, the energy [A] of that."""
 
     @torch.no_grad()
     def infer(self, x: Any, y: Any) -> list[Tensor]:
@@ -38,6 +39,8 @@ class Inference(StackedPopulation):
         """
         if self._rest is None:
             return None
+        if isinstance(self._rest, Tensor):
+            return self._rest.clone()
         activities, predictions, output_error = self._rest
         errors = [*(h - p for h, p in zip(activities, predictions, strict=True)), output_error]
         return 0.5 * torch.stack([e.square().sum(-1).mean(-1) for e in errors]).sum(0)

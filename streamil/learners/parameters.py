@@ -15,6 +15,9 @@ from streamil.learners.initial import initial_rows
 class Parameters:
     """Weights W_l [A, n_l, n_{l-1}], biases b_l [A, 1, n_l], and named slots of the same shapes, at first zero.
 
+    On a CPU those of hidden layers lie transposed in memory: all that one input is multiplied by stands together, and
+    what an input of zero would be multiplied by need not be read.
+
     Parameters
     ----------
     layers
@@ -83,4 +86,7 @@ class Parameters:
     def _draw(self, layer: int, rows: range) -> tuple[Tensor, Tensor]:
         drawn = np.stack([initial_rows(self.seed, seed, layer, rows, self.layers[layer]) for seed in self.seeds])
         stacked = torch.from_numpy(drawn).to(self.like)
-        return stacked[..., :-1].contiguous(), stacked[..., -1].unsqueeze(1).contiguous()
+        weight, bias = stacked[..., :-1], stacked[..., -1].unsqueeze(1).contiguous()
+        if self.like.device.type == "cpu" and layer < len(self.layers) - 2:
+            return weight.mT.contiguous().mT, bias
+        return weight.contiguous(), bias

@@ -17,6 +17,7 @@ from streamil.learners import arguments
 from streamil.learners.activations import find_activation
 from streamil.learners.factors import Factors, bias_step
 from streamil.learners.hyperparameters import MemberHyperparameters, RuleHyperparameters
+from streamil.learners.kernel import Kernels, find_kernel
 from streamil.learners.outcome import Outcome, cross_entropy
 from streamil.learners.parameters import Parameters
 from streamil.learners.population import Population, Weights, count_parameters
@@ -36,11 +37,11 @@ class StackedPopulation(Population):
 
     def __init__(
         self, layers: Sequence[int], members: Sequence[RuleHyperparameters], seeds: Sequence[int], *, batch_size: int,
-        seed: int, device: torch.device, dtype: torch.dtype, activation: str, growing: bool,
+        seed: int, device: torch.device, dtype: torch.dtype, activation: str, growing: bool, kernels: Kernels = "auto",
     ) -> None:
         self._options: dict[str, Any] = {
             "members": members, "seeds": seeds, "batch_size": batch_size, "seed": seed, "device": device,
-            "dtype": dtype, "activation": activation, "growing": growing,
+            "dtype": dtype, "activation": activation, "growing": growing, "kernels": kernels,
         }
         self.members = list(members)
         self.seeds = list(seeds)
@@ -57,6 +58,7 @@ class StackedPopulation(Population):
         self._x_members = self._x.expand(len(seeds), -1, -1)
         self._limit = torch.finfo(dtype).max / 4
         self._refresh()
+        self.kernel = find_kernel(self) if kernels == "auto" else None
 
     @classmethod
     def numbers_held(cls, layers: Sequence[int], members: Sequence[MemberHyperparameters], batch_size: int) -> int:
@@ -79,18 +81,27 @@ class StackedPopulation(Population):
         loss = self._like.new_empty(len(self.seeds), count)
         if not count:
             return Outcome(logits, loss)
-        x_parts, y_parts = torch.split(inputs, size), torch.split(indices, size)
-        out_parts = torch.split(logits, size, dim=1)
         newcomers = self._newcomers(labels)
         begin = 0
-        for end in [*sorted(part + 1 for part in newcomers), count // size]:  # the live classes change after each run
-            live = self._live.clone()
-            for part in range(begin, end):
-                self._mini_batch(x_parts[part], y_parts[part], out_parts[part][..., : len(live)], newcomers.get(part))
+        for end in sorted({part + 1 for part in newcomers} | {count // size}):  # the live classes change after each run
+            live, learned = self._live.clone(), end - (end - 1 in newcomers)
+            old, new = slice(begin * size, learned * size), slice(learned * size, end * size)
+            if begin < learned:
+                learn = self.kernel.learn if self.kernel is not None and self._known > 1 else type(self).learn_plainly
+                learn(self, inputs[old], indices[old], logits[:, old, : len(live)])
+            if learned < end:
+                self._mini_batch(inputs[new], indices[new], logits[:, new, : len(live)], newcomers[learned])
             run = slice(begin * size, end * size)
             loss[:, run] = cross_entropy(logits[:, run, : len(live)], indices[run], live)
             begin = end
         return Outcome(logits, loss)
+
+    def learn_plainly(self, x: Tensor, y: Tensor, logits: Tensor) -> None:
+        """Predict, then learn, mini-batches [N, F] and [N] without a new class; fills logits [A, N, C]."""
+        size = self.batch_size
+        parts = (torch.split(tensor, size, dim) for tensor, dim in ((x, 0), (y, 0), (logits, 1)))
+        for x_part, y_part, out in zip(*parts, strict=True):
+            self._mini_batch(x_part, y_part, out, None)
 
     @torch.no_grad()
     def predict(self, x: Any) -> Tensor:

@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from streamil.kernels import fast_path, il_prox_gpu
-from streamil.kernels.il_prox_gpu import Configuration
+from streamil.kernels.gpu.il_prox import DEFAULT, Configuration, ILProxKernel, supports
 from streamil.learners import create
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -40,7 +39,12 @@ def samples(layers, count, seed=0):
 
 
 def build(layers, members, dtype="float32", device=None, **options):
-    return create("il-prox", layers, members, dtype=dtype, device=device or DEVICE, **options)
+    return create("il-prox", layers, members, dtype=dtype, device=device or DEVICE, kernels="none", **options)
+
+
+def fuse(population, configuration=SMALL):
+    population.kernel = ILProxKernel(configuration)
+    return population
 
 
 def close(ours, exact, tolerance):
@@ -55,8 +59,8 @@ def close(ours, exact, tolerance):
 def compare(layers, members, count, seed=0, tolerance=2e-6, configuration=SMALL, **options):
     """Learn fused in float32, and sample by sample by the plain rule in float64."""
     x, y = samples(layers, count, seed)
-    fused, plain = build(layers, members, **options), build(layers, members, "float64", "cpu", **options)
-    outcome = il_prox_gpu.learn(fused, x, y, configuration)
+    fused, plain = fuse(build(layers, members, **options), configuration), build(layers, members, "float64", "cpu", **options)
+    outcome = fused.learn(x, y)
     steps = [plain.step(x[i:i + 1], y[i:i + 1]) for i in range(count)]
     for place, step in enumerate(steps):
         classes = step.logits.shape[-1]
@@ -66,6 +70,7 @@ def compare(layers, members, count, seed=0, tolerance=2e-6, configuration=SMALL,
     for ours, exact in zip(fused.weights, plain.weights, strict=True):
         close(ours[0], exact[0], tolerance), close(ours[1], exact[1], tolerance)
     assert fused.steps == plain.steps
+    close(fused.energy, plain.energy, tolerance)
     return fused
 
 
@@ -111,9 +116,9 @@ def test_classes_met_as_they_come():
 def test_cuts_into_calls_change_no_bit():
     layers, members = [9, 6, 7, 3], [{"inference_steps": 2}, {"inference_steps": 2, "seed": 1}]
     x, y = samples(layers, 7)
-    whole, cut = build(layers, members), build(layers, members)
-    outcome = il_prox_gpu.learn(whole, x, y, SMALL)
-    parts = [il_prox_gpu.learn(cut, x[run], y[run], SMALL) for run in (slice(0, 1), slice(1, 5), slice(5, 7))]
+    whole, cut = fuse(build(layers, members)), fuse(build(layers, members))
+    outcome = whole.learn(x, y)
+    parts = [cut.learn(x[run], y[run]) for run in (slice(0, 1), slice(1, 5), slice(5, 7))]
     assert torch.equal(outcome.logits, torch.cat([part.logits for part in parts], 1))
     assert torch.equal(outcome.loss, torch.cat([part.loss for part in parts], 1))
     for name, tensor in whole.state_dict().items():
@@ -146,11 +151,11 @@ def test_a_member_that_diverges_stops_and_its_neighbours_do_not_notice(hidden, b
         weights[0][0][1, 0] = torch.tensor([-2.8e38, 0, 0, 0])
     for population in (fused, plain):
         population.weights = weights
-    outcome = il_prox_gpu.learn(fused, x, y, SMALL)
+    outcome = fuse(fused).learn(x, y)
     expected = plain.learn(x, y)
     assert fused.diverged.tolist() == plain.diverged.tolist() == [False, True, False]
     close(outcome.logits[[0, 2]], expected.logits[[0, 2]], 2e-6)
-    il_prox_gpu.learn(fused, x, y, SMALL), plain.learn(x, y)
+    fused.learn(x, y), plain.learn(x, y)
     for new, theirs, given in zip(fused.weights, plain.weights, weights, strict=True):
         for ours, other, first in zip(new, theirs, given, strict=True):
             close(ours[[0, 2]], other[[0, 2]], 2e-6)
@@ -162,27 +167,21 @@ def test_a_member_that_diverges_stops_and_its_neighbours_do_not_notice(hidden, b
 @pytest.mark.parametrize("hidden", [[256], [256, 256], [100, 300, 64]])
 def test_sizes_of_real_networks(hidden):
     members = [{"inference_steps": 12, "seed": seed, "alpha": 10.0**seed, "gamma_bottom": 0.025} for seed in range(3)]
-    compare([784, *hidden, 10], members, 24, tolerance=1e-5, configuration=il_prox_gpu.DEFAULT)
+    compare([784, *hidden, 10], members, 24, tolerance=1e-5, configuration=DEFAULT)
 
 
 @on_device
 @pytest.mark.skipif(INTERPRETED, reason="the choice is for GPUs")
 def test_the_choice_is_the_kernel_on_a_gpu():
-    layers = [4, 8, 3]
-    x, y = samples(layers, 6)
-    chosen, same = build(layers, [{}]), build(layers, [{}])
-    learn = fast_path(chosen)
-    assert learn is not None
-    assert torch.equal(learn(x, y).logits, il_prox_gpu.learn(same, x, y).logits)
+    assert isinstance(create("il-prox", [4, 8, 3], device=DEVICE).kernel, ILProxKernel)
 
 
 def test_a_choice_is_made_for_what_the_kernel_knows():
     for member, options in [({"sweep": "sequential"}, {}), ({}, {"batch_size": 2}), ({}, {"dtype": "float64"}),
                             ({}, {"activation": "tanh"})]:
-        assert not il_prox_gpu.supports(create("il-prox", [4, 8, 3], [member], **options))
+        assert not supports(create("il-prox", [4, 8, 3], [member], **options))
     for layers in ([4, 3], [4, 8, 8, 8, 8, 3], [4, 5000, 3], [4, 4096, 8]):
-        assert not il_prox_gpu.supports(create("il-prox", layers))
-    assert not il_prox_gpu.supports(create("bp-sgd", [4, 8, 3]))
-    assert not il_prox_gpu.supports(create("il-prox", [4, 8, 3], [{"inference_steps": 3}, {"inference_steps": 4}]))
-    assert il_prox_gpu.supports(create("il-prox", [4, 8, 8, 8, 3], [{"gamma_top": 0.1}, {"alpha": 2.0}]))
-    assert fast_path(create("il-prox", [4, 8, 3])) is None
+        assert not supports(create("il-prox", layers))
+    assert not supports(create("bp-sgd", [4, 8, 3]))
+    assert not supports(create("il-prox", [4, 8, 3], [{"inference_steps": 3}, {"inference_steps": 4}]))
+    assert supports(create("il-prox", [4, 8, 8, 8, 3], [{"gamma_top": 0.1}, {"alpha": 2.0}]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import importlib.metadata
+import importlib.util
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, TypeGuard
 
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from streamil.learners.activations import ACTIVATIONS
 from streamil.learners.il_prox import ILProx
-from streamil.learners.outcome import Outcome, cross_entropy
 from streamil.learners.population import Population
 
+TRITON = importlib.metadata.version("triton") if importlib.util.find_spec("triton") else ""
+"""Its version; empty: it is not installed."""
 HIDDEN_LAYERS = 3
 WIDEST = 4096
 """Units of a hidden layer, at most."""
@@ -64,60 +66,39 @@ def supports(population: Population) -> TypeGuard[ILProx]:
     )
 
 
-@torch.no_grad()
-def learn(population: ILProx, x: Any, y: Any, configuration: Configuration = DEFAULT) -> Outcome:
-    """Predict, then learn, sample after sample in order, as `population.learn` does, to rounding.
-
-    The plain rule takes the samples that bring a class, and all before a second class is live. The result does not
-    depend on how samples are cut into calls, bit for bit.
+class ILProxKernel:
+    """`il-prox` at mini-batch size one, a program for each member.
 
     Parameters
     ----------
-    population
-        One that `supports` says yes to.
-    x, y
-        Inputs [N, F] and class indices [N].
     configuration
         How the work is laid out; the result depends on it, to rounding.
-
-    Raises
-    ------
-    LearnerError
-        For wrong shapes, non-finite inputs or labels out of range, before any state changed.
     """
-    inputs, labels = population._read(x, y)
-    indices = torch.from_numpy(labels).to(inputs.device)
-    rows = max(population.layers[-1], int(labels.max(initial=-1)) + 1)
-    logits = inputs.new_full((len(population.seeds), len(labels), rows), -math.inf)
-    loss = inputs.new_empty(len(population.seeds), len(labels))
-    begin = 0
-    for end in [*sorted(population._newcomers(labels)), len(labels)]:
-        runs = [(begin, end, population._known > 1), (end, min(end + 1, len(labels)), False)]
-        for first, after, fused in runs:
-            if first == after:
-                continue
-            run, classes = slice(first, after), population.layers[-1]
-            if fused and supports(population):  # classes that came may have made the output too large
-                live = population.live
-                logits[:, run, :classes] = _launch(population, inputs[run].clone(), indices[run].clone(), configuration)
-                loss[:, run] = cross_entropy(logits[:, run, :classes], indices[run], live)
-            else:
-                outcome = population.learn(inputs[run], labels[run])
-                logits[:, run, : outcome.logits.shape[-1]], loss[:, run] = outcome.logits, outcome.loss
-        begin = end + 1
-    return Outcome(logits, loss)
+
+    name = f"triton {TRITON}"
+
+    def __init__(self, configuration: Configuration = DEFAULT) -> None:
+        self._configuration = configuration
+
+    def learn(self, population: ILProx, x: Tensor, y: Tensor, logits: Tensor) -> None:
+        """Predict, then learn, sample after sample in order; see `Kernel.learn`."""
+        if supports(population):
+            logits.copy_(_launch(population, x.clone(), y.clone(), self._configuration))
+        else:  # classes that came have made the output too large
+            population.learn_plainly(x, y, logits)
 
 
 def _launch(population: ILProx, x: Tensor, y: Tensor, configuration: Configuration) -> Tensor:
     """Learn samples whose classes are live; return the logits [A, N, C] from before each."""
-    from streamil.kernels.il_prox_kernel import kernel
+    from streamil.kernels.gpu.il_prox_kernel import kernel
 
     members, count = len(population.seeds), len(x)
-    layers, weights, biases = population.layers, population.parameters.W, population.parameters.b
+    layers, biases = population.layers, population.parameters.b
+    weights = [weight.contiguous() for weight in population.parameters.W]  # on a CPU, for the interpreter, copies
     hidden = [*layers[1:-1], 1, 1][:HIDDEN_LAYERS]
     middle = [*zip(weights[1:-1], biases[1:-1], strict=True), *[(weights[-1], biases[-1])] * 2][: HIDDEN_LAYERS - 1]
     padded, out = [_padded(size) for size in hidden], _padded(layers[-1])
-    logits = x.new_empty(members, count, layers[-1])
+    logits, energies = x.new_empty(members, count, layers[-1]), x.new_empty(members)
     scratch = x.new_zeros(members, 2 * sum(padded) + out)
     frozen = population._diverged.to(torch.int32)
     moved = x.new_empty(members)
@@ -126,8 +107,8 @@ def _launch(population: ILProx, x: Tensor, y: Tensor, configuration: Configurati
     structure = population._structure
     with _on(x.device):
         kernel[(members,)](
-            x.contiguous(), y, population._live.to(torch.int32), logits, scratch, frozen, moved, torch.cat(rates, 2),
-            weights[0], biases[0], *(t for pair in middle for t in pair), weights[-1], biases[-1],
+            x.contiguous(), y, population._live.to(torch.int32), logits, energies, scratch, frozen, moved,
+            torch.cat(rates, 2), weights[0], biases[0], *(t for pair in middle for t in pair), weights[-1], biases[-1],
             count, layers[0], *hidden, layers[-2], layers[-1], structure.inference_steps,
             population._limit - population._bound, population._smallest,
             HIDDEN=len(layers) - 2, P1=padded[0], P2=padded[1], P3=padded[2], LAST=_padded(layers[-2]), OUT=out,
@@ -136,7 +117,11 @@ def _launch(population: ILProx, x: Tensor, y: Tensor, configuration: Configurati
             THREADS=32 * configuration.warps, num_warps=configuration.warps,
             enable_fp_fusion=False,  # a sum's terms would be rounded otherwise in one thread than in the next
         )
+    for ours, learned in zip(population.parameters.W, weights, strict=True):
+        if ours is not learned:
+            ours.copy_(learned)
     population.steps += count
+    population._rest = energies
     stopped, farthest = torch.stack([frozen.to(moved), moved.masked_fill(frozen != 0, 0)]).amax(1).tolist()
     if stopped:
         population._diverged = frozen != 0

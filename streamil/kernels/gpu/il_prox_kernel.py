@@ -18,7 +18,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from streamil.kernels.passes import add, columns, first_layer, largest, load_tile, predict, through, tile, times
+from streamil.kernels.gpu.passes import add, columns, first_layer, largest, load_tile, predict, through, tile, times
 
 __all__ = ["kernel"]
 
@@ -72,12 +72,12 @@ def _relu(h):
 
 
 @triton.jit(do_not_specialize=["samples"])
-def kernel(x, labels, live, logits, scratch, frozen, moved, rates,
+def kernel(x, labels, live, logits, energies, scratch, frozen, moved, rates,
            W1, b1, W2, b2, W3, b3, Wo, bo, samples, inputs, n1, n2, n3, last, classes, steps, room, smallest,
            HIDDEN: tl.constexpr, P1: tl.constexpr, P2: tl.constexpr, P3: tl.constexpr, LAST: tl.constexpr,
            OUT: tl.constexpr, BIASES: tl.constexpr, FRESH: tl.constexpr, TOP: tl.constexpr, DECAY: tl.constexpr,
            TILE: tl.constexpr, COLUMNS: tl.constexpr, THREADS: tl.constexpr):
-    """Predict and learn `samples` samples in order, one member a program; arguments as `il_prox_gpu` fills them."""
+    """Predict and learn `samples` samples in order, one member a program; arguments as `il_prox` fills them."""
     ROWS1: tl.constexpr = P1 if P1 * COLUMNS <= TILE else TILE // COLUMNS
     ROWS2: tl.constexpr = P2 if P1 * P2 <= TILE else (TILE // P1 if P1 <= TILE else 1)
     ROWS3: tl.constexpr = P3 if P2 * P3 <= TILE else (TILE // P2 if P2 <= TILE else 1)
@@ -106,7 +106,7 @@ def kernel(x, labels, live, logits, scratch, frozen, moved, rates,
     alive = tl.load(frozen + member) == 0
     distance = 0.0
     before = 0
-    for _ in range(samples):
+    for sample in range(samples):
         first_layer(W1, b1, e1_at, x - before, x, h1_at, n1, inputs, BIASES, ROWS1, COLUMNS, THREADS)
         tl.debug_barrier()
         p1 = tl.load(h1_at + j1, j1 < n1, other=0.0)
@@ -193,6 +193,14 @@ def kernel(x, labels, live, logits, scratch, frozen, moved, rates,
             e2 = h2 - tl.load(e2_at + j2, j2 < n2, other=0.0)
         if HIDDEN > 2:
             e3 = h3 - tl.load(e3_at + j3, j3 < n3, other=0.0)
+
+        if sample + 1 == samples:
+            energy = _total((h1 - p1) * (h1 - p1)) + tl.sum(e * e, 0)
+            if HIDDEN > 1:
+                energy += _total(e2 * e2)
+            if HIDDEN > 2:
+                energy += _total(e3 * e3)
+            tl.store(energies + member, 0.5 * energy)
 
         # Each layer's normalised step, and how far these steps can move a weight at most.
         squares, magnitudes = _sums(x, inputs, 1024)

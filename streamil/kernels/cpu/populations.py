@@ -1,0 +1,261 @@
+"""Which populations the CPU's kernel takes, and the call: state of the population in, the same state out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any, NamedTuple
+
+import llvmlite.binding
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from streamil.kernels.cpu import record
+from streamil.kernels.cpu.activity import KINDS
+from streamil.kernels.cpu.errors import Rates
+from streamil.kernels.cpu.record import Bounds, Rule
+from streamil.learners.activations import ACTIVATIONS
+from streamil.learners.bp_adam import BPAdam
+from streamil.learners.bp_prox import BPProx
+from streamil.learners.bp_sgd import BPSGD
+from streamil.learners.il_adam import ILAdam
+from streamil.learners.il_prox import ILProx
+from streamil.learners.il_prox_adam import ILProxAdam
+from streamil.learners.il_sgd import ILSGD
+from streamil.learners.inference import Inference
+from streamil.learners.stacked import StackedPopulation
+
+DEPTH = 8
+"""Layers of weights, at most: the kernel is compiled once for all depths up to here."""
+LINE = 16
+"""Numbers of a cache line: rows of working memory begin on one."""
+WORTH_A_THREAD = 4e6
+"""Products and sums of a call that are worth a second thread."""
+_NOTHING = np.empty((0, 0, 0), np.float32)
+
+
+class Form(NamedTuple):
+    """How the kernel learns as one rule does: where its errors come from, and a member's scale of them."""
+
+    scale: Callable[[Any, int], float] = lambda member, size: 1.0
+    relaxed: bool = False
+    post: bool = False
+    soft: bool = False
+    regressed: bool = False
+
+
+FORMS: dict[type[StackedPopulation], Form] = {
+    BPSGD: Form(lambda member, size: member.learning_rate / size),
+    BPAdam: Form(lambda member, size: -1 / size),
+    BPProx: Form(soft=True, regressed=True),
+    ILProx: Form(relaxed=True, regressed=True),
+    ILProxAdam: Form(lambda member, size: -1.0, relaxed=True, regressed=True),
+    ILSGD: Form(lambda member, size: member.learning_rate / size, post=True),
+    ILAdam: Form(lambda member, size: -1 / size, post=True),
+}
+"""The rules that the kernel knows; a rule derived from one of them is another rule."""
+
+
+def supports(population: StackedPopulation) -> bool:
+    """Return whether the kernel knows this population's rule and sizes.
+
+    Examples
+    --------
+    >>> from streamil.learners import create
+    >>> supports(create("il-prox", [4, 8, 3])), supports(create("il-prox", [4, 8, 3], dtype="float64"))
+    (True, False)
+    """
+    return (type(population) in FORMS and population._like.dtype == torch.float32
+            and population._like.device.type == "cpu" and len(population.layers) <= DEPTH + 1)
+
+
+class CPUKernel:
+    """One call for a record of samples, one member after another; with threads, some members at a time.
+
+    Parameters
+    ----------
+    population
+        One that `supports` says yes to.
+    """
+
+    name = f"numba {numba.__version__} for {llvmlite.binding.get_host_cpu_name()}"
+
+    def __init__(self, population: StackedPopulation) -> None:
+        form, first = FORMS[type(population)], population.members[0]
+        size = population.batch_size
+        kind = next(KINDS[name] for name, one in ACTIVATIONS.items() if one is population.activation)
+        self._rule = Rule(
+            kind=kind, relaxed=form.relaxed, steps=getattr(first, "inference_steps", 0),
+            fresh=getattr(first, "target", "") == "fresh", sequential=getattr(first, "sweep", "") == "sequential",
+            soft=form.soft, regressed=form.regressed, mean=getattr(first, "batch_rule", "") == "nlms-mean",
+            biases=first.train_biases)
+        self._table = np.array([_rates(member, form.scale(member, size)) for member in population.members], np.float32)
+        self._run, self._adams = record.learn_post if form.post else record.learn, bool(population.slots)
+        self._held: list[Tensor] = []
+        self._rooms: list[_Room] = []
+
+    def learn(self, population: Any, x: Tensor, y: Tensor, logits: Tensor) -> None:
+        """Predict, then learn, whole mini-batches in order; see `Kernel.learn`."""
+        members, batches = len(self._table), len(y) // population.batch_size
+        call = _Call(self, population, x.contiguous().numpy(), y.numpy(), logits)
+        threads = min(torch.get_num_threads(), members)
+        if threads == 1 or members * batches * call.work < WORTH_A_THREAD:
+            call.run(self._room(0, population), np.arange(members), 0)
+        else:
+            flush = _flushes_denormals()
+            parts = np.array_split(np.arange(members), threads)
+            rooms = [self._room(place, population) for place in range(threads)]
+            list(_pool(threads).map(lambda room, part: _as(flush, call, room, part), rooms, parts))
+        for member in np.flatnonzero(call.done < batches):
+            call.carefully(self._room(0, population), int(member))
+        population.steps += batches
+        if isinstance(population, Inference):
+            population._rest = torch.from_numpy(call.energy)
+        call.finish()
+
+    def arrays(self, population: StackedPopulation) -> tuple[Any, ...]:
+        """Return the kernel's view of weights, biases and slots, as tuples of `DEPTH` arrays."""
+        tensors = [population.parameters.flat, *population.parameters.slots.values()]
+        held = [tensor for group in tensors for tensor in group]
+        if len(held) != len(self._held) or any(a is not b for a, b in zip(held, self._held, strict=True)):
+            self._held = held
+            weights = [_padded([_as_held(t, place, len(group) // 2) for place, t in enumerate(group[::2])])
+                       for group in tensors]
+            biases = [_padded([t.numpy() for t in group[1::2]]) for group in tensors]
+            none = _padded([])
+            self._arrays = (weights[0], biases[0],
+                            (*weights[1:], *biases[1:]) if self._adams else (none, none, none, none))
+        return self._arrays
+
+    def _room(self, place: int, population: StackedPopulation) -> _Room:
+        while len(self._rooms) <= place or self._rooms[place].layers != population.layers:
+            del self._rooms[place:]
+            self._rooms.append(_Room.of(population.layers, population.batch_size))
+        return self._rooms[place]
+
+
+def _rates(member: Any, scale: float) -> Rates:
+    def get(name: str, default: Any = 0.0) -> Any:
+        return getattr(member, name, default)
+
+    betas = get("betas", (0.0, 0.0))
+    return Rates(
+        scale=scale, inverse_alpha=1 / get("alpha", 1.0), epsilon=get("epsilon"), bias_norm=float(member.train_biases),
+        bottom=get("gamma_bottom"), top=-get("gamma_top"), keep=1 - get("gamma_decay"), clamp=get("clamp"),
+        rate=get("learning_rate"), mean_decay=betas[0], square_decay=betas[1], eps=get("eps"))
+
+
+class _Room(NamedTuple):
+    """Working memory of one thread; see `record.learn`."""
+
+    layers: list[int]
+    rows: NDArray[np.int64]
+    fed: NDArray[np.float32]
+    passes: NDArray[np.float32]
+    ones: NDArray[np.float32]
+    gram: NDArray[np.float32]
+    products: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, layers: Sequence[int], size: int) -> _Room:
+        width = (max(layers) + LINE) // LINE * LINE
+        depth = len(layers) - 1
+
+        def zeros(*shape: int) -> NDArray[np.float32]:  # torch's memory begins on a cache line
+            found: NDArray[np.float32] = torch.zeros(shape).numpy()
+            return found
+
+        return cls(list(layers), np.zeros((2, width), np.int64), zeros(3, width), zeros(5, size, depth + 1, width),
+                   zeros(size, depth, 1), zeros(size, size), np.zeros(depth, np.int64))
+
+
+class _Call:
+    """One call of `CPUKernel.learn`: what all its threads share."""
+
+    def __init__(self, kernel: CPUKernel, population: Any, x: NDArray[np.float32], y: NDArray[np.int64],
+                 logits: Tensor) -> None:
+        members = len(kernel._table)
+        self._kernel, self._population, self._x, self._y = kernel, population, x, y
+        self._sizes = np.array(population.layers)
+        self._arrays = kernel.arrays(population)
+        self._live = population._live.numpy()
+        self._logits = logits.numpy()
+        self.energy = np.zeros(members, np.float32)
+        self._diverged = population._diverged.numpy().copy()
+        self._bounds = Bounds(
+            np.full(members, population._bound), np.full(members, getattr(population, "_peak", 0.0)),
+            float(getattr(population, "_stretch", 1.0)), float(population._limit))
+        self.done = np.zeros(members, np.int64)
+        self._careful = False
+        self.work = float((self._sizes[:-1] * self._sizes[1:]).sum() * population.batch_size
+                          * (2 + kernel._rule.steps))
+
+    def run(self, room: _Room, members: NDArray[np.int64], begin: int, end: int | None = None, *,
+            careless: bool = False) -> None:
+        """Let some members learn from mini-batch `begin` on; `done` says how far each came."""
+        kernel, population = self._kernel, self._population
+        size = population.batch_size
+        part = slice(begin * size, None if end is None else end * size)
+        kernel._run(
+            kernel._rule, members, kernel._table, self._sizes, *self._arrays, kernel._adams, population.steps + begin,
+            size, self._x[part], self._y[part], self._live, self._logits[:, part], self.energy, self._diverged,
+            self._bounds, careless, room.rows, room.fed, room.passes, room.ones, room.gram, room.products, self.done)
+        self.done[members] += begin
+
+    def carefully(self, room: _Room, member: int) -> None:
+        """Let a member go on past an update that could leave something non-finite; what does is taken back."""
+        self._careful = True
+        one, batches = np.array([member]), len(self._y) // self._population.batch_size
+        own = [tensor[member] for tensor in self._population._by_member().values()]
+        while (at := int(self.done[member])) < batches:
+            before = [tensor.clone() for tensor in own]
+            self.run(room, one, at, at + 1, careless=True)
+            if not all(bool(torch.isfinite(tensor).all()) for tensor in own):
+                for tensor, kept in zip(own, before, strict=True):
+                    tensor.copy_(kept)
+                self._diverged[member] = True
+            self._bounds.bound[member] = max(float(tensor.abs().max()) for tensor in own if tensor.numel())
+            self.run(room, one, at + 1)
+
+    def finish(self) -> None:
+        """Give the population what was counted for each member."""
+        population = self._population
+        population._diverged.copy_(torch.from_numpy(self._diverged))
+        if self._careful:
+            population._refresh()
+            return
+        moving = ~self._diverged
+        population._bound = float(self._bounds.bound.max(where=moving, initial=0.0))
+        if self._kernel._adams:
+            population._peak = float(self._bounds.peak.max(where=moving, initial=population._peak))
+
+
+def _as_held(weight: Tensor, layer: int, layers: int) -> NDArray[np.float32]:
+    """Return a layer's weights [A, out, in] as they lie in memory; see `Parameters`."""
+    held: NDArray[np.float32] = (weight.mT if layer < layers - 1 else weight).numpy()
+    assert held.flags.c_contiguous
+    return held
+
+
+def _padded(arrays: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], ...]:
+    return (*arrays, *[_NOTHING] * (DEPTH - len(arrays)))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "kernel")
+
+
+def _as(flush: bool, call: _Call, room: _Room, members: NDArray[np.int64]) -> None:
+    """Run a part in another thread, with denormal numbers treated as the one that asks treats them."""
+    torch.set_flush_denormal(flush)
+    call.run(room, members, 0)
+
+
+def _flushes_denormals() -> bool:
+    """Return whether this thread takes numbers too small for full precision for zero."""
+    return bool(np.float32(1e-38) * np.float32(0.1) == 0)
