@@ -38,6 +38,7 @@ $(BIN)/python:
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
 	$(BIN)/streamil broker --install-only
+	$(BIN)/python -m streamil.kernels
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
