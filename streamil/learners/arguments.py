@@ -69,7 +69,8 @@ def read_inputs(x: Any, width: int, dtype: torch.dtype, device: torch.device) ->
     if len(shape) != 2 or shape[1] != width:
         raise LearnerError(f"x: got shape {shape}, [N, {width}] is allowed")
     inputs = inputs.to(device=device, dtype=dtype)
-    if not bool(torch.isfinite(inputs).all()):
+    finite = np.isfinite(inputs.numpy()).all() if inputs.device.type == "cpu" else torch.isfinite(inputs).all()
+    if not finite:  # numpy's takes a fifth of the time
         rows = (~torch.isfinite(inputs).all(1)).nonzero().flatten()[:3].tolist()
         raise LearnerError(f"x: got values that are not finite in {dtype}, first in rows {rows}")
     return inputs

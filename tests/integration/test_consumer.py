@@ -266,21 +266,25 @@ def test_a_log_that_ends_in_a_transaction_marker_is_caught_up(kafka_settings: Ka
         assert one.end()["samples"] == 10
 
 
+SEEN = 12_000
+"""Samples that take long enough to be looked at on the way."""
+
+
 def test_metrics_show_what_the_summary_says(kafka_settings: Kafka, topic: str, tmp_path: Path) -> None:
-    experiment = an_experiment(kafka_settings, topic, ARMS, limit=600)
+    experiment = an_experiment(kafka_settings, topic, ARMS, limit=SEEN)
     publish(experiment)
-    with consuming(experiment, until=600, stay=True, out=tmp_path) as one:
+    with consuming(experiment, until=SEEN, stay=True, out=tmp_path) as one:
         scrapes = []
         while one.status()["state"] != "done":
             scrapes.append(one.metrics())
         total = ("streamil_learned_samples", frozenset({"experiment": topic}.items()))
-        figures = until(lambda: (found := one.metrics())[total] == 600 and found)  # an answer may be a moment old
+        figures = until(lambda: (found := one.metrics())[total] == SEEN and found)  # an answer may be a moment old
         assert "<!doctype html" in one.get("").lower()
         status = one.status()
         result = one.end()
     base = {"experiment": topic}
     learned = [found["streamil_learned_samples", frozenset(base.items())] for found in [*scrapes, figures]]
-    assert learned == sorted(learned) and learned[-1] == 600 and any(0 < found < 600 for found in learned)
+    assert learned == sorted(learned) and learned[-1] == SEEN and any(0 < found < SEEN for found in learned)
     for name, arm in result["arms"].items():
         for place, member in enumerate(arm["members"]):
             series = {**base, "arm": name, "member": str(place)}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from streamil.kernels.cpu.products import COMPILED, ONE, ZERO, squares
+from streamil.kernels.cpu.products import COMPILED, ONE, ZERO, nonzero, squares
 
 GRADIENT, PROJECTION, NLMS_MEAN = 0, 1, 2
 """What becomes of the errors: scaled, the minimum-norm solution of the mini-batch, the authors' mean."""
@@ -110,9 +110,16 @@ def regress(layer: int, size: int, n: int, m: int, epsilon: Any, bias_norm: Any,
 
 
 @njit(**COMPILED)
-def add(w: Any, factors: Any, by: int, values: Any, of: int, size: int, rows: int, width: int) -> None:
-    """Add sum_b factors[b, by, i] values[b, of] to row i of w [rows, width]."""
-    for i in range(rows):
+def add(w: Any, factors: Any, by: int, values: Any, of: int, size: int, n: int, width: int, rows: Any) -> None:
+    """Add sum_b factors[b, by, i] values[b, of] to row i of w [n, width]."""
+    if size == 1:  # without a branch that depends on the data
+        for k in range(nonzero(factors[0, by], n, rows)):
+            i = rows[k]
+            c0 = factors[0, by, i]
+            for j in range(width):
+                w[i, j] += c0 * values[0, of, j]
+        return
+    for i in range(n):
         b = 0
         while b + 4 <= size:
             c0, c1 = factors[b, by, i], factors[b + 1, by, i]
@@ -131,16 +138,16 @@ def add(w: Any, factors: Any, by: int, values: Any, of: int, size: int, rows: in
 
 
 @njit(**COMPILED)
-def adam(w: Any, mean: Any, square: Any, factors: Any, by: int, values: Any, of: int, size: int, rows: int, width: int,
+def adam(w: Any, mean: Any, square: Any, factors: Any, by: int, values: Any, of: int, size: int, n: int, width: int,
          rates: Any, step: int, gradient: Any) -> None:
-    """Feed what `add` would add to Adam as its gradient: m, v and w [rows, width] are read and written once.
+    """Feed what `add` would add to Adam as its gradient: m, v and w [n, width] are read and written once.
 
     m = m + (1 - b1) (g - m), v = b2 v + (1 - b2) g^2, w = w - eta / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps).
     """
     rate = np.float32(rates.rate / (1.0 - np.float64(rates.mean_decay) ** step))
     root = np.float32(1.0 / np.sqrt(1.0 - np.float64(rates.square_decay) ** step))
     of_mean, of_square = ONE - rates.mean_decay, ONE - rates.square_decay
-    for i in range(rows):
+    for i in range(n):
         for j in range(width):
             gradient[0, j] = ZERO
         for b in range(size):

@@ -13,7 +13,9 @@ import numpy as np
 from numba import njit
 
 COMPILED: dict[str, Any] = {
-    "nogil": True, "error_model": "numpy", "_nrt": False,
+    "nogil": True, "error_model": "numpy",
+    "_nrt": False,  # views of arrays cost no counting of references, which took half of the time
+    "forceinline": True,  # what is compiled anew may else call another compilation of a part than what comes from disk
     "no_cpython_wrapper": True, "no_cfunc_wrapper": True,
     "fastmath": {"contract", "reassoc", "nsz"},  # sums in any order, fused; nan and inf stay what they are
 }

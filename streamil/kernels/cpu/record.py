@@ -69,7 +69,7 @@ def reaches(bounds: Bounds, a: int, step: Any, adams: bool) -> bool:
 
 @njit(**COMPILED)
 def change(weights: Any, biases: Any, slots: Any, adams: bool, a: int, sizes: Any, products: Any, train_biases: bool,
-           rates: Rates, step: int, r: Any, ones: Any, z: Any, gradient: Any) -> None:
+           rates: Rates, step: int, r: Any, ones: Any, z: Any, gradient: Any, rows: Any) -> None:
     """Apply an update."""
     last = len(sizes) - 2
     mean_w, square_w, mean_b, square_b = slots
@@ -82,13 +82,13 @@ def change(weights: Any, biases: Any, slots: Any, adams: bool, a: int, sizes: An
             adam(weights[layer][a], mean_w[layer][a], square_w[layer][a], factors, by, values, of, size, n, m, rates,
                  step, gradient)
         else:
-            add(weights[layer][a], factors, by, values, of, size, n, m)
+            add(weights[layer][a], factors, by, values, of, size, n, m, rows)
     for layer in range(last + 1):
         if train_biases and adams:
             adam(biases[layer][a], mean_b[layer][a], square_b[layer][a], ones, layer, z, layer + 1, products[layer], 1,
                  sizes[layer + 1], rates, step, gradient)
         elif train_biases:
-            add(biases[layer][a], ones, layer, z, layer + 1, products[layer], 1, sizes[layer + 1])
+            add(biases[layer][a], ones, layer, z, layer + 1, products[layer], 1, sizes[layer + 1], rows)
 
 
 def _learn(sources: str, *, post: bool) -> Any:
@@ -179,10 +179,10 @@ def _learn(sources: str, *, post: bool) -> Any:
                     if not careless and not reaches(bounds, a, reach, adams):
                         break
                     change(weights, biases, slots, adams, a, sizes, products, rule.biases, rates, step + batch + 1, r,
-                           ones, z, fed)
+                           ones, z, fed, rows[1])
                 done[a] = batch + 1
 
-    options = COMPILED | {"no_cpython_wrapper": False}
+    options = COMPILED | {"no_cpython_wrapper": False, "forceinline": False}
     try:
         return njit(**options, cache=True)(learn)
     except RuntimeError:  # there is no folder to keep it in: each process compiles it

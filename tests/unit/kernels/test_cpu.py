@@ -143,6 +143,17 @@ def test_a_kernel_is_chosen_for_what_it_knows_and_can_be_refused():
     assert kernel_name(learner_class("implicit-sgd"), torch.device("cpu")) == "none"
 
 
+def test_compiled_anew_and_taken_from_disk_it_gives_the_same_bits(tmp_path):
+    code = ("import hashlib, numpy as np, torch\nfrom streamil.learners import create\nrng = np.random.default_rng(0)\n"
+            "for rule in ('il-prox', 'bp-adam'):\n"
+            "    one = create(rule, [300, 128, 128, 10], [{}, {'seed': 1}])\n"
+            "    one.learn(rng.random((400, 300)), rng.integers(0, 10, 400))\n"
+            "    print(hashlib.sha256(b''.join(t.numpy().tobytes() for t in one.state_dict().values())).hexdigest())")
+    said = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                           env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}).stdout for _ in range(2)]
+    assert said[0] == said[1] and list(tmp_path.rglob("*.nbc")), "one function, inlined: none of its parts is taken from elsewhere"
+
+
 def test_where_nothing_can_be_kept_each_process_compiles(tmp_path):
     """A read-only installation without a home: the kernel is there, and only its file on disk is not."""
     code = ("import numba.core.caching as c\n"
