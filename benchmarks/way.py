@@ -2,9 +2,9 @@
 
     python benchmarks/way.py [--samples 16000] [--runs 3]
 
-Two arms at mini-batches of one, il-prox and bp-adam, 784-256-256-10, on MNIST through a local Kafka; the topic is filled
-beforehand. Each part's own time, without what it calls of the others; medians of the runs. The clock itself takes under
-half a microsecond a call, at one sample a record that is up to two a sample.
+Two arms at mini-batches of one, il-prox and bp-adam, 784-256-256-10, on MNIST through a local Kafka; the topic is
+filled beforehand. Each part's own time, without what it calls of the others; medians of the runs. The clock itself
+takes under half a microsecond a call, at one sample a record up to two a sample.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
+        """Count what is done within."""
         self._inside.append(0.0)
         begin = time.perf_counter()
         try:
@@ -69,6 +70,7 @@ class Clock:
                 self._inside[-1] += whole
 
     def timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the call, counted."""
         def measured(*given: Any, **named: Any) -> Any:
             with self.part(name):
                 return call(*given, **named)
@@ -119,10 +121,10 @@ def main() -> None:
                     "kafka": {"bootstrap_servers": kafka.address}})
                 publish(experiment, limit=options.samples)
                 turns = [own_times(experiment, options.samples) for _ in range(options.runs)]
-                found = {part: statistics.median(turn[part] for turn in turns) / options.samples * 1e6 for part in turns[0]}
-                whole = statistics.median(sum(turn.values()) for turn in turns) / options.samples * 1e6
-                print(f"| {codec}, {packing} | " + " | ".join(f"{one:.1f}" for one in [*found.values(), whole]) + " |",
-                      flush=True)
+                found = [*(statistics.median(turn[part] for turn in turns) for part in turns[0]),
+                         statistics.median(sum(turn.values()) for turn in turns)]
+                cells = (f"{seconds / options.samples * 1e6:.1f}" for seconds in found)
+                print(f"| {codec}, {packing} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ DEPTH = 8
 """Layers of weights, at most: the kernel is compiled once for all depths up to here."""
 LINE = 16
 """Numbers of a cache line: rows of working memory begin on one."""
+ROOM_BYTES = 1 << 28
+"""Of working memory, at most: a population that wants more keeps to the plain rule."""
 WORTH_A_THREAD = 4e6
 """Products and sums of a call that are worth a second thread."""
 _NOTHING = np.empty((0, 0, 0), np.float32)
@@ -70,7 +72,8 @@ def supports(population: StackedPopulation) -> bool:
     (True, False)
     """
     return (type(population) in FORMS and population._like.dtype == torch.float32
-            and population._like.device.type == "cpu" and len(population.layers) <= DEPTH + 1)
+            and population._like.device.type == "cpu" and len(population.layers) <= DEPTH + 1
+            and 20 * population.batch_size * len(population.layers) * max(population.layers) <= ROOM_BYTES)
 
 
 class CPUKernel:

@@ -137,6 +137,7 @@ def test_a_kernel_is_chosen_for_what_it_knows_and_can_be_refused():
     assert create("il-prox", [4, 8, 3], dtype="float64").kernel is None
     assert create("implicit-sgd", [4, 8, 3]).kernel is None
     assert create("bp-sgd", [4, *[2] * 8, 3]).kernel is None, "deeper than the kernel"
+    assert create("bp-sgd", [40_000, 2, 3], batch_size=128).kernel is None, "working memory"
     parts = create("il-prox", [4, 8, 3], [{"inference_steps": 3}, {"inference_steps": 4}]).parts
     assert all(isinstance(part.kernel, CPUKernel) for part in parts)
     assert kernel_name(learner_class("il-prox"), torch.device("cpu")) == CPUKernel.name
