@@ -61,3 +61,13 @@ def race_progress(samples: int | None) -> Iterator[Callable[[Race], None]]:
                 progress.update(task, completed=race.samples, description=text or "racing")
 
         yield update
+
+
+@contextmanager
+def bench_progress() -> Iterator[Callable[[float, str], None]]:
+    """Show how far a measurement is, and what is measured."""
+    columns = (BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console(), transient=True, disable=not sys.stderr.isatty(),
+                  refresh_per_second=2) as progress:  # what is measured shares the processor with it
+        task = progress.add_task("", total=1.0)
+        yield lambda part, text: progress.update(task, completed=part, description=text)

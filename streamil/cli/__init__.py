@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamil.cli import dead_letters, learn, race, results, snapshots, status
+from streamil.cli import bench, dead_letters, learn, race, results, snapshots, status
 from streamil.cli.app import app, main
 
-__all__ = ["app", "dead_letters", "learn", "main", "race", "results", "snapshots", "status"]
+__all__ = ["app", "bench", "dead_letters", "learn", "main", "race", "results", "snapshots", "status"]

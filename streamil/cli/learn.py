@@ -69,7 +69,7 @@ def learn(
 
     from streamil.one_learner import Learner, experiment_of
 
-    learner = Learner(algorithm, hidden=_sizes(hidden), features=_listed(features), classes=_listed(classes),
+    learner = Learner(algorithm, hidden=read_sizes(hidden), features=_listed(features), classes=_listed(classes),
                       batch_size=batch_size, **dict(map(_setting, set_)))
     experiment = experiment_of(learner, topic, label=label, x=x, id=id_, time=time_, kafka=kafka,
                                snapshots=snapshots or Path("snapshots", topic), tell=say)
@@ -98,7 +98,8 @@ def _listed(text: str | None) -> list[str] | None:
     return None if text is None else [one.strip() for one in text.split(",")]
 
 
-def _sizes(text: str) -> list[int]:
+def read_sizes(text: str) -> list[int]:
+    """Return sizes of hidden layers."""
     sizes = [one.strip() for one in text.split(",") if one.strip()]
     if not all(size.isdecimal() for size in sizes):
         raise ExperimentError(f"--hidden: {text!r} is no list of sizes, for example 64,64")
