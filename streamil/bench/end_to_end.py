@@ -1,4 +1,4 @@
-"""The whole way through a local Kafka: what the demo's arms learn a second, with kernels and without, and the codecs."""
+"""The whole way through a local Kafka: what the demo's arms learn a second, with kernels and without; the codecs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,16 +26,19 @@ CODECS = [(codec, size) for codec in ("json", "arrow") for size in (1, 64)]
 class Publish(Protocol):
     """As `streamil_producer.publish`."""
 
-    def __call__(self, experiment: Experiment, *, limit: int, stop: threading.Event) -> Any: ...
+    def __call__(self, experiment: Experiment, *, limit: int, stop: threading.Event) -> Any:
+        """Fill the topic."""
 
 
 class Consume(Protocol):
     """As `streamil_consumer.consume`."""
 
-    def __call__(self, experiment: Experiment, *, until: int, metrics: str, stop: threading.Event, tell: Tell) -> Any: ...
+    def __call__(self, experiment: Experiment, *, until: int, metrics: str, stop: threading.Event,
+                 tell: Tell) -> Any:
+        """Learn from the topic."""
 
 
-def measure_end_to_end(findings: Findings, *, samples: int, codec_samples: int, turns: int, publish: Publish,
+def measure_end_to_end(findings: Findings, *, device: str, samples: int, codec_samples: int, turns: int, publish: Publish,
                        consume: Consume, stop: threading.Event, tell: Progress) -> None:
     """Measure what comes out of a topic a second, into `findings`.
 
@@ -44,6 +46,8 @@ def measure_end_to_end(findings: Findings, *, samples: int, codec_samples: int, 
     ----------
     findings
         Where it goes.
+    device
+        Where the arms learn.
     samples, codec_samples
         Of the demo's race, and of each codec's, whose one small arm learns in no time.
     turns
@@ -61,11 +65,12 @@ def measure_end_to_end(findings: Findings, *, samples: int, codec_samples: int, 
         kafka.install()
         with kafka:
             demo = YAML(typ="safe", pure=True).load(demo_file("single-pass", samples))
-            races = {f"demo, kernels {kernels}": _race(demo | {"service": {"snapshots": None, "kernels": kernels}},
+            service = {"snapshots": None, "device": device}
+            races = {f"demo, kernels {kernels}": _race(demo | {"service": service | {"kernels": kernels}},
                                                        kafka.address, TOPIC) for kernels in ("none", "auto")}
             _measure(findings, races, samples, turns, publish, consume, stop,
                      lambda part, what: tell(0.1 + 0.6 * part, what))
-            small = {"name": "codecs", "network": {"hidden": [16]}, "service": {"snapshots": None},
+            small = {"name": "codecs", "network": {"hidden": [16]}, "service": service,
                      "arms": {"bp": {"algorithm": "bp-sgd", "batch_size": 64}}}
             races = {}
             for codec, size in CODECS:
@@ -131,10 +136,9 @@ def rates(seconds: dict[str, list[float]], samples: int) -> list[dict[str, Any]]
     [1.0, 2.0]
     """
     measured = {name: own for name, own in seconds.items() if own}
-    first = next(iter(seconds))
-    medians: dict[str, float] = {name: statistics.median(own) for name, own in measured.items()}
-    each: Callable[[str], float | None] = lambda name: medians[first] / medians[name] if first in medians else None
-    return [{"race": name, "ratio_to_first": each(name), "first": first, "samples": samples,
+    medians = {name: statistics.median(own) for name, own in measured.items()}
+    first = next(iter(medians), "")
+    return [{"race": name, "ratio_to_first": medians[first] / medians[name], "first": first, "samples": samples,
              "samples_per_second": {"median": samples / medians[name], "lowest": samples / max(own),
                                     "highest": samples / min(own)}, "turns": len(own)}
             for name, own in measured.items()]

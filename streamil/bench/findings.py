@@ -13,6 +13,8 @@ from streamil.bench.opponents import OPTIMIZERS
 from streamil.bench.plan import Plan
 from streamil.bench.turns import Contestant
 
+QUICK = "left out: compiling takes too long for --quick"
+
 
 @dataclass
 class Absent:

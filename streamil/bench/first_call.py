@@ -8,15 +8,15 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
-from typing import Any
+from contextlib import ExitStack
+from pathlib import Path
 
 from streamil import orphan
-from streamil.bench.findings import Findings
+from streamil.bench.findings import Absent, Findings
 from streamil.bench.plan import Plan
 from streamil.bench.turns import Progress
 
+FIRST_CALLS = "first calls"
 CACHES = ("NUMBA_CACHE_DIR", "TRITON_CACHE_DIR")
 CHILD = """
 import json, sys, time
@@ -40,32 +40,45 @@ WAIT_SECONDS = 0.1
 
 
 def measure_first_calls(plan: Plan, findings: Findings, *, stop: threading.Event, tell: Progress) -> None:
-    """Measure the first call of each rule's kernel, in processes of their own with an empty folder for what is compiled.
+    """Measure the first call of each rule's kernel, in processes of their own an empty folder for what is compiled.
 
     Rules share compiled code, so the first of them takes most.
     """
-    with tempfile.TemporaryDirectory(prefix="streamil-bench-") as folder:
-        tell(0.0, "compiling kernels")
-        compiled = list(_first_calls(plan, folder, stop))
-        tell(0.5, "loading kernels")
-        loaded = list(_first_calls(plan, folder, stop))
+    try:
+        with tempfile.TemporaryDirectory(prefix="streamil-bench-") as folder:
+            tell(0.0, "compiling kernels")
+            compiled = _first_calls(plan, Path(folder), stop)
+            tell(0.7, "loading kernels")
+            loaded = _first_calls(plan, Path(folder), stop)
+    except ChildProcessError as error:
+        findings.absent.append(Absent(FIRST_CALLS, "kernel", 1, 1, str(error)))
+        return
     for subject, first, second in zip(plan.subjects, compiled, loaded, strict=False):
         if first is not None:
             findings.first_calls.append({"rule": subject.text, "compiled": first, "from_disk": second})
 
 
-def _first_calls(plan: Plan, folder: str, stop: threading.Event) -> Iterator[float | None]:
+def _first_calls(plan: Plan, folder: Path, stop: threading.Event) -> list[float | None]:
+    """Return what each rule's first call takes in a fresh process; nothing when stopped.
+
+    Raises
+    ------
+    ChildProcessError
+        With what that process said last.
+    """
     rules = [(subject.algorithm, subject.hyperparameters) for subject in plan.subjects]
     asked = json.dumps([plan.layers, plan.device, plan.threads, rules])
-    environment: dict[str, Any] = os.environ | dict.fromkeys(CACHES, folder) | {orphan.VARIABLE: "1"}
-    # its own session: a Ctrl-C is for us, who then end it
-    with subprocess.Popen([sys.executable, "-c", CHILD, asked], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL, text=True, env=environment, start_new_session=True) as process:
-        try:
-            while not stop.is_set():
-                with suppress(subprocess.TimeoutExpired):
-                    said, _ = process.communicate(timeout=WAIT_SECONDS)
-                    yield from map(json.loads, said.splitlines())
-                    return
-        finally:
-            process.kill()
+    environment = os.environ | dict.fromkeys(CACHES, str(folder)) | {orphan.VARIABLE: "1"}
+    with ExitStack() as stack:
+        said, wrong = (stack.enter_context((folder / name).open("w+")) for name in ("stdout", "stderr"))
+        # its own session: a Ctrl-C is for us, who then end it
+        process = stack.enter_context(subprocess.Popen(
+            [sys.executable, "-c", CHILD, asked], stdin=subprocess.PIPE, stdout=said, stderr=wrong, env=environment,
+            start_new_session=True))
+        stack.callback(process.kill)
+        while process.poll() is None:
+            if stop.wait(WAIT_SECONDS):
+                return []
+        if process.returncode:
+            raise ChildProcessError((folder / "stderr").read_text().strip().rpartition("\n")[2] or "it ended by itself")
+        return [json.loads(line) for line in (folder / "stdout").read_text().splitlines()]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from streamil.bench.findings import Absent, Findings
+from streamil.bench.findings import QUICK, Absent, Findings
 from streamil.bench.machine import memory_left
 from streamil.bench.opponents import OPTIMIZERS, Records, fresh_compiler, opponents, torch_learner
 from streamil.bench.plan import PIXELS, Plan, Subject, record_size
@@ -90,7 +90,7 @@ def entrants(plan: Plan, size: int, records: Records) -> Iterator[Contestant | A
         if plan.compiled:
             yield torch_learner(rule, plan.layers, size, records, compiled=True)
         else:
-            yield Absent(f"torch {rule}", "compiled", 1, size, "left out: compiling takes too long for --quick")
+            yield Absent(f"torch {rule}", "compiled", 1, size, QUICK)
     for subject in plan.subjects:
         for members in plan.sizes_of(subject):
             yield from _ours(plan, subject, size, members, records)
@@ -99,7 +99,7 @@ def entrants(plan: Plan, size: int, records: Records) -> Iterator[Contestant | A
 
 
 def _ours(plan: Plan, subject: Subject, size: int, members: int, records: Records) -> Iterator[Contestant | Absent]:
-    """Yield a rule by its kernel and, at the smallest population, the plain rule; that alone where there is no kernel."""
+    """Yield a rule by its kernel and, at the smallest population or where there is no kernel, the plain rule."""
     each = [{**subject.hyperparameters, "seed": seed} for seed in range(members)]
     own = [(x, y.cpu()) for x, y in records]
     choices: tuple[Literal["auto", "none"], ...] = ("auto", "none")
@@ -114,7 +114,7 @@ def _ours(plan: Plan, subject: Subject, size: int, members: int, records: Record
             return
         way = "plain" if getattr(population, "kernel", None) is None else "kernel"
         if way == "plain" and kernels == "auto":
-            yield Absent(subject.text, "kernel", members, size, f"no kernel does this on {plan.device}: plain torch does")
+            yield Absent(subject.text, "kernel", members, size, f"no kernel for it on {plan.device}")
         yield Contestant(subject.text, way, members, size, population.learn, own, population)
         if way == "plain" or members > min(plan.sizes_of(subject)):
             return

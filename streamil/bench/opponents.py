@@ -118,9 +118,9 @@ def opponents(layers: Sequence[int], batch_size: int, records: Records) -> Itera
 def fresh_compiler() -> Iterator[None]:
     """Let torch.compile begin with nothing compiled before, in this process alone, without a word on the way."""
     import torch._inductor.config as inductor
-    import torch._logging
+    from torch._logging import _internal as logs
 
-    torch._logging.set_logs(all=logging.ERROR)
+    logs.set_logs(all=logging.ERROR)
     before, name = os.environ.get(CACHE), tempfile.mkdtemp(prefix="streamil-bench-")
     os.environ[CACHE] = name
     try:

@@ -27,22 +27,23 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 def bench(
     algorithm: Annotated[list[str] | None, typer.Option(
         metavar="NAME[,KEY=VALUE]", help="a rule, with hyperparameters; again for more; default: il-prox at three "
-        "lengths of inference, il-sgd, il-kfac, bp-kfac, bp-sgd, bp-adam")] = None,
+        "inference_steps, il-sgd, il-kfac, bp-kfac, bp-sgd, bp-adam")] = None,
     batch_size: Annotated[list[int] | None, typer.Option(
         min=1, max=4096, metavar="B", help="samples of an update; again for more; default: 1, 8, 64")
     ] = None,
     members: Annotated[list[int] | None, typer.Option(
-        min=1, max=100_000, metavar="A", help="learners side by side; again for more; default: 1 and 32, of K-FAC rules 1 "
-        "and 4 (--quick: 1)")] = None,
+        min=1, max=100_000, metavar="A", help="learners side by side; again for more; default: 1 and 32, of K-FAC "
+        "rules 1 and 4 (--quick: 1)")] = None,
     hidden: Annotated[str, typer.Option(metavar="A,B", help="sizes of the hidden layers")] = "256,256",
     threads: Annotated[int, typer.Option(min=1, max=1024, metavar="N", help="of everybody")] = 1,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a CUDA device where there is one")] = "auto",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(
+        help="auto: a CUDA device where there is one")] = "auto",
     seconds: Annotated[float | None, typer.Option(
         min=0, metavar="S", help="what all turns take together, about; default: 90 (--quick: 25)")] = None,
     end_to_end: Annotated[bool, typer.Option(
         "--end-to-end", help="the demo's race and the codecs through a local Kafka instead")] = False,
-    samples: Annotated[int, typer.Option(
-        min=100, max=60_000, metavar="N", help="samples of the race with --end-to-end")] = 1000,
+    samples: Annotated[int | None, typer.Option(
+        min=100, max=60_000, metavar="N", help="samples of the race with --end-to-end; default: 1000")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="within about a minute, with less to rely on")] = False,
     json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write everything as JSON, too")] = None,
 ) -> None:
@@ -53,6 +54,10 @@ def bench(
     """
     if json_ is not None and (json_.is_dir() or not json_.absolute().parent.is_dir()):
         raise ExperimentError(f"--json: {json_}: a file in a folder that is there is allowed")
+    others = {"--algorithm": algorithm, "--batch-size": batch_size, "--members": members, "--seconds": seconds}
+    for option, given in others.items() if end_to_end else [("--samples", samples)]:
+        if given is not None:
+            raise ExperimentError(f"{option}: not allowed {'with' if end_to_end else 'without'} --end-to-end")
     os.environ.update(dict.fromkeys(THREADS, str(threads)))
     sizes = read_sizes(hidden)
     with stopping() as stop:
@@ -67,7 +72,7 @@ def bench(
         findings = Findings()
         try:
             if end_to_end:
-                _through_kafka(findings, samples, quick, stop)
+                _through_kafka(findings, plan.device, samples or 1000, quick, stop)
             else:
                 _learners(plan, findings, quick, stop)
             findings.complete = not stop.is_set()
@@ -77,18 +82,22 @@ def bench(
 
 
 def _learners(plan: Plan, findings: Findings, quick: bool, stop: Stop) -> None:
-    from streamil.bench import measure_first_calls, measure_learners
+    from streamil.bench.findings import QUICK, Absent
+    from streamil.bench.first_call import FIRST_CALLS, measure_first_calls
+    from streamil.bench.learners import measure_learners
     from streamil.views import bench_progress
 
     say(f"measuring for about {'a minute' if quick else f'{plan.minutes:.0f} minutes'}; Ctrl-C ends it with what is "
         "measured so far")
     with bench_progress() as progress:
         measure_learners(plan, findings, stop=stop, tell=progress)
-        if not quick and not stop.is_set():
+        if quick:
+            findings.absent.append(Absent(FIRST_CALLS, "kernel", 1, 1, QUICK))
+        elif not stop.is_set():
             measure_first_calls(plan, findings, stop=stop, tell=progress)
 
 
-def _through_kafka(findings: Findings, samples: int, quick: bool, stop: Stop) -> None:
+def _through_kafka(findings: Findings, device: str, samples: int, quick: bool, stop: Stop) -> None:
     from streamil_consumer import consume
     from streamil_producer import publish
 
@@ -97,8 +106,8 @@ def _through_kafka(findings: Findings, samples: int, quick: bool, stop: Stop) ->
 
     say("measuring for a minute or two, longer on a slow machine; Ctrl-C ends it with what is measured so far")
     with bench_progress() as progress:
-        measure_end_to_end(findings, samples=samples, codec_samples=5_000 if quick else 20_000, turns=1 if quick else 3,
-                           publish=publish, consume=consume, stop=stop, tell=progress)
+        measure_end_to_end(findings, device=device, samples=samples, codec_samples=5_000 if quick else 20_000,
+                           turns=1 if quick else 3, publish=publish, consume=consume, stop=stop, tell=progress)
 
 
 def _device(wanted: str) -> str:
