@@ -38,8 +38,8 @@ class Consume(Protocol):
         """Learn from the topic."""
 
 
-def measure_end_to_end(findings: Findings, *, device: str, samples: int, codec_samples: int, turns: int, publish: Publish,
-                       consume: Consume, stop: threading.Event, tell: Progress) -> None:
+def measure_end_to_end(findings: Findings, *, device: str, samples: int, codec_samples: int, turns: int,
+                       publish: Publish, consume: Consume, stop: threading.Event, tell: Progress) -> None:
     """Measure what comes out of a topic a second, into `findings`.
 
     Parameters

@@ -12,7 +12,7 @@ import torch
 
 from streamil.bench.findings import QUICK, Absent, Findings
 from streamil.bench.machine import memory_left
-from streamil.bench.opponents import OPTIMIZERS, Records, fresh_compiler, opponents, torch_learner
+from streamil.bench.opponents import OPTIMIZERS, Records, fresh_compiler, libraries, torch_learner
 from streamil.bench.plan import PIXELS, Plan, Subject, record_size
 from streamil.bench.turns import Clock, Contestant, Progress, clock_of, take_turns
 from streamil.errors import LearnerError
@@ -59,43 +59,58 @@ def _measure_at(plan: Plan, size: int, place: int, findings: Findings, clock: Cl
     count = len(plan.batch_sizes)
 
     def told(part: float, what: str) -> None:
-        tell((place + part) / count, f"mini-batches of {size}: {what}")
+        tell((place + begun + 0.8 * part) / count, f"mini-batches of {size}: {what}")
 
-    ready, records = [], digits(size, plan.device)
-    for entrant in entrants(plan, size, records):
-        if stop.is_set():
-            break
-        if isinstance(entrant, Absent):
-            findings.absent.append(entrant)
-            continue
-        told(0.0, f"{entrant.rule}, {entrant.way}, first call")
-        try:
-            entrant.warm_up(clock, plan.turn_seconds)
-        except Exception as error:  # no compiler, no memory: what others' code raises is theirs to choose
-            findings.absent.append(Absent(entrant.rule, entrant.way, entrant.members, size, first_line(error)))
-            continue
-        ready.append(entrant)
-        findings.contestants.append(entrant)
-    take_turns(ready, clock, most=plan.turns, seconds=plan.seconds / count, stop=stop, tell=told)
-    for contestant in ready:
-        contestant.leave()
+    ready: list[Contestant] = []
+    records = digits(size, plan.device)
+    try:
+        # a turn before anything is compiled, which takes longest: whoever interrupts that has figures already
+        for begun, group, turns in ((0.0, entrants(plan, size, records), 1),
+                                    (0.2, compiled(plan, size, records), max(1, plan.turns - 1))):
+            for entrant in group:
+                if stop.is_set():
+                    return
+                if isinstance(entrant, Contestant):
+                    told(0.0, f"first call of {entrant.rule}, {entrant.way}")
+                    entrant = _warmed(entrant, clock, plan.turn_seconds)
+                if isinstance(entrant, Absent):
+                    findings.absent.append(entrant)
+                else:
+                    ready.append(entrant)
+                    findings.contestants.append(entrant)
+            take_turns(ready, clock, most=turns, seconds=plan.seconds / count, stop=stop, tell=told)
+    finally:
+        for contestant in ready:
+            contestant.leave()
+
+
+def _warmed(contestant: Contestant, clock: Clock, least: float) -> Contestant | Absent:
+    """Return a contestant that is ready for its turns, or why there is none."""
+    try:
+        contestant.warm_up(clock, least)
+    except Exception as error:  # no compiler, no memory: what others' code raises is theirs to choose
+        return Absent(contestant.rule, contestant.way, contestant.members, contestant.batch_size, first_line(error))
+    return contestant
 
 
 def entrants(plan: Plan, size: int, records: Records) -> Iterator[Contestant | Absent]:
-    """Yield everybody who is to be measured at a mini-batch size, torch's own backpropagation first."""
-    others = list(opponents(plan.layers, size, records))
-    for rule, way, other in others[:len(OPTIMIZERS)]:
+    """Yield who is to be measured at a mini-batch size: torch's own backpropagation, ours, other libraries'."""
+    for rule in OPTIMIZERS:
+        yield torch_learner(rule, plan.layers, size, records)
+    for subject in plan.subjects:
+        for members in plan.sizes_of(subject):
+            yield from _ours(plan, subject, size, members, records)
+    for rule, way, other in libraries(plan.layers, size, records):
         yield Absent(rule, way, 1, size, other) if isinstance(other, str) else other
+
+
+def compiled(plan: Plan, size: int, records: Records) -> Iterator[Contestant | Absent]:
+    """Yield torch's own backpropagation under torch.compile."""
     for rule in OPTIMIZERS:
         if plan.compiled:
             yield torch_learner(rule, plan.layers, size, records, compiled=True)
         else:
             yield Absent(f"torch {rule}", "compiled", 1, size, QUICK)
-    for subject in plan.subjects:
-        for members in plan.sizes_of(subject):
-            yield from _ours(plan, subject, size, members, records)
-    for rule, way, other in others[len(OPTIMIZERS):]:
-        yield Absent(rule, way, 1, size, other) if isinstance(other, str) else other
 
 
 def _ours(plan: Plan, subject: Subject, size: int, members: int, records: Records) -> Iterator[Contestant | Absent]:

@@ -99,19 +99,16 @@ def deep_river_learner(layers: Sequence[int], batch_size: int, records: Records)
     return Contestant(DEEP_RIVER, "deep-river", 1, batch_size, learn, own)
 
 
-def opponents(layers: Sequence[int], batch_size: int, records: Records) -> Iterator[tuple[str, str, Contestant | str]]:
-    """Yield rule, way, and the contestant or why there is none; torch's own first, uncompiled."""
-    for rule in OPTIMIZERS:
-        yield f"torch {rule}", "eager", torch_learner(rule, layers, batch_size, records)
-    libraries: list[tuple[str, str, Callable[[], Contestant | str]]] = [
+def libraries(layers: Sequence[int], batch_size: int, records: Records) -> Iterator[tuple[str, str, Contestant | str]]:
+    """Yield rule, library, and its learner or why there is none."""
+    known: list[tuple[str, str, Callable[[], Contestant | str]]] = [
         (RIVER, "river", lambda: river_learner(batch_size, records)),
         (DEEP_RIVER, "deep-river", lambda: deep_river_learner(layers, batch_size, records))]
-    for rule, way, build in libraries:
+    for rule, library, build in known:
         try:
-            yield rule, way, build()
+            yield rule, library, build()
         except Exception as error:  # what others' code raises is theirs to choose
-            yield rule, way, first_line(error)
-
+            yield rule, library, first_line(error)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from streamil.errors import ExperimentError, LearnerError
 from streamil.learners import create
+from streamil.learners.arguments import read_layers
 
 RECORD = 64
 """Samples of a record; more where the mini-batch size does not divide it."""
@@ -107,10 +108,16 @@ class Plan:
         """Sizes of all layers."""
         return [PIXELS, *self.hidden, DIGITS]
 
+    def __post_init__(self) -> None:
+        try:
+            read_layers(self.layers, growing=False)
+        except LearnerError as error:
+            raise ExperimentError(f"--hidden: {error}") from None
+
     @property
     def minutes(self) -> float:
         """What it takes in all, about: turns, the calls before them, and what has to be compiled."""
-        return (self.seconds * 1.3 + 15 + 30 * self.compiled) / 60
+        return (self.seconds * 1.3 + 60 * self.compiled) / 60
 
     def sizes_of(self, subject: Subject) -> list[int]:
         """Return the population sizes to measure of a rule.

@@ -54,18 +54,18 @@ def answers(result: dict[str, Any]) -> Iterator[str]:
 
     Examples
     --------
-    >>> row = {"way": "kernel", "members": 1, "batch_size": 8}
-    >>> list(answers({"learners": [{"rule": "il-prox", "ratio_to_bp_sgd": 0.5} | row,
-    ...                            {"rule": "il-sgd", "ratio_to_bp_sgd": 2.0} | row]}))
-    ["mini-batches of 8: an update costs less than torch's BP-SGD by il-prox (0.50); more by il-sgd (2.00)"]
+    >>> list(answers({"learners": [{"rule": "il-prox", "way": "kernel", "batch_size": 8, "ratio_to_bp_sgd": 0.5},
+    ...                            {"rule": "il-kfac", "way": "plain", "batch_size": 8, "ratio_to_bp_sgd": 2.0}]}))
+    ["mini-batches of 8: an update costs less than torch's BP-SGD by il-prox (0.50); more by il-kfac (2.00, plain)"]
     """
-    rows: dict[int, dict[str, float]] = {}
+    rows: dict[int, dict[str, dict[str, Any]]] = {}
     for row in result["learners"]:
         if row["rule"].startswith("il-") and row["ratio_to_bp_sgd"] is not None:
             # the first is the kernel's, with the fewest members
-            rows.setdefault(row["batch_size"], {}).setdefault(row["rule"], row["ratio_to_bp_sgd"])
+            rows.setdefault(row["batch_size"], {}).setdefault(row["rule"], row)
     for size, found in rows.items():
-        less, more = ([f"{rule} ({ratio(value)})" for rule, value in found.items() if (value < 1) is wanted]
+        less, more = ([f"{rule} ({ratio(row['ratio_to_bp_sgd'])}{', plain' if row['way'] == 'plain' else ''})"
+                       for rule, row in found.items() if (row["ratio_to_bp_sgd"] < 1) is wanted]
                       for wanted in (True, False))
         said = ["costs less than torch's BP-SGD by " + ", ".join(less)] if less else []
         said += [("more" if less else "costs more than torch's BP-SGD") + " by " + ", ".join(more)] if more else []

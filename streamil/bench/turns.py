@@ -113,5 +113,5 @@ def take_turns(contestants: Sequence[Contestant], clock: Clock, *, most: int, se
         for contestant in contestants if turn % 2 == 0 else reversed(contestants):
             if stop.is_set():
                 return
-            tell(min(1.0, max(turn / most, spent / seconds)), f"turn {turn + 1}, {contestant.rule}")
+            tell(turn / most, f"turn {turn + 1}, {contestant.rule}")
             contestant.take_turn(clock)

@@ -87,8 +87,8 @@ def _learners(plan: Plan, findings: Findings, quick: bool, stop: Stop) -> None:
     from streamil.bench.learners import measure_learners
     from streamil.views import bench_progress
 
-    say(f"measuring for about {'a minute' if quick else f'{plan.minutes:.0f} minutes'}; Ctrl-C ends it with what is "
-        "measured so far")
+    long = "a minute" if plan.minutes < 1.5 else f"{plan.minutes:.0f} minutes"
+    say(f"measuring for about {long}; Ctrl-C ends it with what is measured so far")
     with bench_progress() as progress:
         measure_learners(plan, findings, stop=stop, tell=progress)
         if quick:

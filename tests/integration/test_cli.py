@@ -23,7 +23,7 @@ from streamil.kafka import ensure_topic
 from streamil.streams.idx import DATA, MNIST, mnist, read_idx
 
 NOBODY = Kafka(bootstrap_servers="127.0.0.1:1")
-COMMANDS = ("demo", "check", "broker", "produce", "consume", "run")
+COMMANDS = ("demo", "check", "broker", "produce", "consume", "run", "bench")
 
 
 def written(folder: Path, kafka: Kafka = NOBODY, **more: Any) -> Path:
