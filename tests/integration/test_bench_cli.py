@@ -14,6 +14,7 @@ from streamil_consumer import consume
 from streamil_producer import publish
 
 from streamil.bench import Findings, Plan, measure_end_to_end, result_text
+from streamil.experiment import Experiment
 
 TINY = ("bench", "--quick", "--seconds", "1", "--hidden", "8", "--device", "cpu")
 
@@ -66,12 +67,15 @@ def test_an_interrupted_one_tells_what_it_has(tmp_path: Path) -> None:
 @pytest.mark.kafka
 @pytest.mark.usefixtures("installed_kafka")
 def test_the_way_through_kafka_is_measured() -> None:
-    findings, told = Findings(), []
+    findings, told, learned = Findings(), [], []
 
     def tell(part: float, what: str) -> None:
         told.append(part)
 
-    measure_end_to_end(findings, device="cpu", samples=100, codec_samples=640, turns=1, publish=publish, consume=consume,
+    def counted(experiment: Experiment, **given: Any) -> None:
+        learned.append(consume(experiment, **given)["samples"])
+
+    measure_end_to_end(findings, device="cpu", samples=100, codec_samples=640, turns=1, publish=publish, consume=counted,
                        stop=threading.Event(), tell=tell)
     races: list[dict[str, Any]] = findings.result(Plan([]))["end_to_end"]
     assert [(race["race"], race["samples"]) for race in races] == [
@@ -81,4 +85,5 @@ def test_the_way_through_kafka_is_measured() -> None:
         base = next(one for one in races if one["race"] == race["first"])
         rate, ratio = race["samples_per_second"]["median"], race["ratio_to_first"]
         assert ratio == pytest.approx(rate / base["samples_per_second"]["median"]) and race["race"] in result_text(findings.result(Plan([])))
+    assert learned == [64, 64, 100, 100, 64, 64, 64, 64, 640, 640, 640, 640]  # each warm before it is measured
     assert told == sorted(told) and told[-1] <= 1

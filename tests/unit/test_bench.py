@@ -153,18 +153,22 @@ def test_the_clock_of_a_gpu_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_what_is_stopped_leaves_what_was_measured() -> None:
-    stop, threads = threading.Event(), torch.get_num_threads()
+    stop, before = threading.Event(), torch.get_num_threads()
+    torch.set_num_threads(2)
 
     def tell(part: float, what: str) -> None:
         if what.startswith("mini-batches of 8: turn 1"):
             stop.set()
 
-    result = measured(stop=stop, tell=tell)
+    try:
+        result = measured(stop=stop, tell=tell)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
     at_one = [row for row in result["learners"] if row["batch_size"] == 1]
     assert len(at_one) >= 6 and all(row["turns"] == 2 for row in at_one)
     assert [row["turns"] for row in result["learners"] if row["batch_size"] == 8] == [1]  # the one that was being measured
     assert not result["complete"] and result_text(result).endswith("interrupted: this is what was measured so far")
-    assert torch.get_num_threads() == threads
 
 
 def test_an_answer_stands_first(result: dict[str, Any]) -> None:
