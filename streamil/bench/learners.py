@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,7 +59,7 @@ def _measure_at(plan: Plan, size: int, place: int, findings: Findings, clock: Cl
     """Measure everybody at one mini-batch size."""
     count = len(plan.batch_sizes)
 
-    def told(part: float, what: str) -> None:
+    def told(begun: float, part: float, what: str) -> None:
         tell((place + begun + 0.8 * part) / count, f"mini-batches of {size}: {what}")
 
     ready: list[Contestant] = []
@@ -71,14 +72,15 @@ def _measure_at(plan: Plan, size: int, place: int, findings: Findings, clock: Cl
                 if stop.is_set():
                     return
                 if isinstance(entrant, Contestant):
-                    told(0.0, f"first call of {entrant.rule}, {entrant.way}")
+                    told(begun, 0.0, f"first call of {entrant.rule}, {entrant.way}")
                     entrant = _warmed(entrant, clock, plan.turn_seconds)
                 if isinstance(entrant, Absent):
                     findings.absent.append(entrant)
                 else:
                     ready.append(entrant)
                     findings.contestants.append(entrant)
-            take_turns(ready, clock, most=turns, seconds=plan.seconds / count, stop=stop, tell=told)
+            take_turns(ready, clock, most=turns, seconds=plan.seconds / count, stop=stop,
+                       tell=partial(told, begun))
     finally:
         for contestant in ready:
             contestant.leave()
