@@ -74,18 +74,16 @@ def regress(layer: int, size: int, n: int, m: int, epsilon: Any, bias_norm: Any,
             for j in range(m):
                 zb[j] *= factor
         return size
-    if size <= n + bias_norm:
+    dual = size > n + bias_norm
+    wide, right, at = (n + 1, room, 0) if dual else (size, z, layer + 1)
+    if not dual:
         for b in range(size):
             for other in range(b + 1):
                 total = ZERO
                 for k in range(n):
                     total += r[b, layer, k] * r[other, layer, k]
                 gram[b, other] = total + bias_norm
-        ridge(gram, size, epsilon)
-        solve(gram, size, z, layer + 1, m)
-        return size
-    wide = n + 1
-    for i in range(wide):
+    for i in range(wide if dual else 0):
         for other in range(i + 1):
             total = ZERO
             for b in range(size):
@@ -99,8 +97,8 @@ def regress(layer: int, size: int, n: int, m: int, epsilon: Any, bias_norm: Any,
             for j in range(m):
                 room[i, 0, j] += factor * z[b, layer + 1, j]
     ridge(gram, wide, epsilon)
-    solve(gram, wide, room, 0, m)
-    for i in range(wide):  # the solution itself is the change: products with unit vectors
+    solve(gram, wide, right, at, m)
+    for i in range(wide if dual else 0):  # the solution itself is the change: products with unit vectors
         for j in range(m):
             z[i, layer + 1, j] = room[i, 0, j]
         for k in range(n):

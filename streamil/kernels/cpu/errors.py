@@ -68,10 +68,8 @@ def forward(kind: int, weights: Any, biases: Any, a: int, sizes: Any, inputs: An
         out, bias = p[layer + 1], biases[layer][a, 0]
         for j in range(m):
             out[j] = bias[j]
-        if layer == 0:
-            add_rows(weights[0][a], r[0], inputs, count, m, out)
-        else:
-            add_rows(weights[layer][a], r[layer], rows, nonzero(r[layer], n, rows), m, out)
+        listed, fed = (inputs, count) if layer == 0 else (rows, nonzero(r[layer], n, rows))
+        add_rows(weights[layer][a], r[layer], listed, fed, m, out)
         activities(kind, out, m, r[layer + 1])
     outputs(weights[last][a], r[last], sizes[last], sizes[last + 1], biases[last][a, 0], p[last + 1])
 

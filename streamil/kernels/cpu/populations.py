@@ -41,13 +41,14 @@ _NOTHING = np.empty((0, 0, 0), np.float32)
 
 
 class Form(NamedTuple):
-    """How the kernel learns as one rule does: where its errors come from, and a member's scale of them."""
+    """How the kernel learns as a rule does: where errors come from, a member's scale of them; largest mini-batch."""
 
     scale: Callable[[Any, int], float] = lambda member, size: 1.0
     relaxed: bool = False
     post: bool = False
     soft: bool = False
     regressed: bool = False
+    largest: int = 1024
 
 
 FORMS: dict[type[StackedPopulation], Form] = {
@@ -56,10 +57,11 @@ FORMS: dict[type[StackedPopulation], Form] = {
     BPProx: Form(soft=True, regressed=True),
     ILProx: Form(relaxed=True, regressed=True),
     ILProxAdam: Form(lambda member, size: -1.0, relaxed=True, regressed=True),
-    ILSGD: Form(lambda member, size: member.learning_rate / size, post=True),
-    ILAdam: Form(lambda member, size: -1 / size, post=True),
+    ILSGD: Form(lambda member, size: member.learning_rate / size, post=True, largest=32),
+    ILAdam: Form(lambda member, size: -1 / size, post=True, largest=32),
 }
-"""The rules that the kernel knows; a rule derived from one of them is another rule."""
+"""The rules that the kernel knows; a rule derived from one of them is another rule. Post-activations have no zeros to
+be skipped, so that from some mini-batch size on BLAS is faster."""
 
 
 def supports(population: StackedPopulation) -> bool:
@@ -71,7 +73,8 @@ def supports(population: StackedPopulation) -> bool:
     >>> supports(create("il-prox", [4, 8, 3])), supports(create("il-prox", [4, 8, 3], dtype="float64"))
     (True, False)
     """
-    return (type(population) in FORMS and population._like.dtype == torch.float32
+    form = FORMS.get(type(population))
+    return (form is not None and population.batch_size <= form.largest and population._like.dtype == torch.float32
             and population._like.device.type == "cpu" and len(population.layers) <= DEPTH + 1
             and 20 * population.batch_size * len(population.layers) * max(population.layers) <= ROOM_BYTES)
 

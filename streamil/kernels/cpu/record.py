@@ -73,22 +73,21 @@ def change(weights: Any, biases: Any, slots: Any, adams: bool, a: int, sizes: An
     """Apply an update."""
     last = len(sizes) - 2
     mean_w, square_w, mean_b, square_b = slots
-    for layer in range(last + 1):
+    for place in range(2 * (last + 1) if train_biases else last + 1):
+        layer, is_bias = place % (last + 1), place > last
         size, n, m = products[layer], sizes[layer], sizes[layer + 1]
         factors, by, values, of = r, layer, z, layer + 1
-        if layer == last:
+        if is_bias:
+            factors, n = ones, 1
+        elif layer == last:
             factors, by, values, of, n, m = z, layer + 1, r, layer, m, n
+        w = biases[layer][a] if is_bias else weights[layer][a]
         if adams:
-            adam(weights[layer][a], mean_w[layer][a], square_w[layer][a], factors, by, values, of, size, n, m, rates,
-                 step, gradient)
+            mean = mean_b[layer][a] if is_bias else mean_w[layer][a]
+            square = square_b[layer][a] if is_bias else square_w[layer][a]
+            adam(w, mean, square, factors, by, values, of, size, n, m, rates, step, gradient)
         else:
-            add(weights[layer][a], factors, by, values, of, size, n, m, rows)
-    for layer in range(last + 1):
-        if train_biases and adams:
-            adam(biases[layer][a], mean_b[layer][a], square_b[layer][a], ones, layer, z, layer + 1, products[layer], 1,
-                 sizes[layer + 1], rates, step, gradient)
-        elif train_biases:
-            add(biases[layer][a], ones, layer, z, layer + 1, products[layer], 1, sizes[layer + 1], rows)
+            add(w, factors, by, values, of, size, n, m, rows)
 
 
 def _learn(sources: str, *, post: bool) -> Any:
