@@ -39,7 +39,8 @@ def main() -> None:
         samples = updates * BATCH_SIZE
         x = torch.rand(samples, LAYERS[0], generator=random)
         y = torch.randint(0, LAYERS[-1], (samples,), generator=random)
-        one, all_of_them = (create(rule, LAYERS, list(own), batch_size=BATCH_SIZE, kernels="none") for own in (members[:1], members))
+        one, all_of_them = (create(rule, LAYERS, list(own), batch_size=BATCH_SIZE, kernels="none")
+                            for own in (members[:1], members))
         with without_denormals():
             for population in (one, all_of_them):  # il-kfac renews its metric at every sample at first
                 population.learn(x, y)
