@@ -80,7 +80,7 @@ def consume(experiment: Experiment, *, until: int | None = None, options: Option
                 Server(metrics or experiment.service.metrics, telemetry, view.status, view.ready, view.pictures,
                        Access.of(experiment.service.http))))
             tell(Event(f"metrics and page at {server.url}/", url=server.url))
-            if topic_is_there(experiment, experiment.topic, attachment, wait, stop, tell):
+            if topic_is_there(experiment, experiment.topic, attachment, attachment.open, wait, stop, tell):
                 _learn(race, attachment, view, tell)
         view.state = "stopped" if stop.is_set() else "done"
         result = summary(race) if out is None else write_results(race, out)
@@ -92,16 +92,17 @@ def consume(experiment: Experiment, *, until: int | None = None, options: Option
     return result
 
 
-def topic_is_there(experiment: Experiment, topic: str, place: Place, seconds: float, stop: threading.Event, tell: Tell,
-                   hint: str = "") -> bool:
-    """Return whether the topic is there, once it is, or False when stopped; raise what is wrong after `seconds`.
+def topic_is_there(experiment: Experiment, topic: str, place: Place, open_it: Callable[[], None], seconds: float,
+                   stop: threading.Event, tell: Tell, hint: str = "") -> bool:
+    """Return whether the topic is there and opened, once it is, or False when stopped; raise what is wrong at last.
 
-    Whoever watches `place` meanwhile sees whether the broker is away; the log is told once.
+    Tried for so many seconds. Whoever watches `place` meanwhile sees whether the broker is away; the log is told once.
     """
     deadline, servers = time.monotonic() + seconds, experiment.kafka.bootstrap_servers
     while not stop.is_set():
         try:
             describe_topic(experiment.kafka, topic)
+            open_it()  # the broker may go away in between
             place.broker_away = False
             return True
         except (BrokerUnavailable, TopicMissing) as error:

@@ -85,9 +85,8 @@ def judge(experiment: Experiment, *, until: int | None = None, out: Path | None 
             Server(metrics or experiment.service.metrics, telemetry, view.status, view.ready, view.pictures,
                    Access.of(experiment.service.http))))
         tell(Event(f"metrics and page at {server.url}/", url=server.url))
-        if topic_is_there(experiment, experiment.predictions_topic, readers, wait, stop, tell,
-                          "a consumer writes it where service.predictions is set"):
-            readers.open(on_trimmed)
+        if topic_is_there(experiment, experiment.predictions_topic, readers, lambda: readers.open(on_trimmed), wait,
+                          stop, tell, "a consumer writes it where service.predictions is set"):
             view.state = "judging"
             _judge(judging, readers, view, telemetry, stop, out)
         view.state = "stopped" if stop.is_set() else "done"
@@ -121,6 +120,7 @@ class Readers:
 
     def open(self, on_trimmed: Literal["fail", "earliest"]) -> None:
         """Open the partitions from their beginning; raise as `TopicReader`."""
+        self.close()  # of a try before
         topic, kafka = self._experiment.predictions_topic, self._experiment.kafka
         arms, found = self._arms, describe_topic(kafka, topic)
         if found.partitions != len(arms):

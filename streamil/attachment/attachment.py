@@ -128,7 +128,7 @@ class Attachment:
 
     def __iter__(self) -> Iterator[Arrived]:
         """Yield pieces until enough samples are taken in, or it is stopped; the broker is asked for on the way."""
-        self._open()
+        self.open()
         try:
             for tap in self._taps.values():
                 tap.rejects.require_few()
@@ -162,6 +162,11 @@ class Attachment:
             for tap, position in zip(self._taps.values(), committed, strict=True):
                 tap.reader.commit(position.offset)
         return saved
+
+    def open(self) -> None:
+        """Open the topics, unless they are; may be tried again after `BrokerUnavailable` and `TopicMissing`."""
+        if not self._opened:
+            self._open()
 
     def stop(self) -> None:
         """End the iteration before the next piece."""

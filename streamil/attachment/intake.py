@@ -59,6 +59,7 @@ class Intake:
         self._race, self._metrics, self._rejects, self._decoder = race, metrics, rejects, decoder
         self._until = until
         self._others = isinstance(race.experiment.stream.source, TopicSource)
+        self._stream_hash = race.experiment.stream_hash  # once: it costs as much as decoding a small record
         self._queue: list[Taken] = []
         self._out: Arrived | None = None
         self.begin(Position())
@@ -112,15 +113,15 @@ class Intake:
             taken.require_one()
         except CodecError as error:
             return taken.rejecting(WHOLE, error)
-        known = 0
+        places, known = records.places, 0
         if again is None:
             taken.start, known = self._advance(message, numbers, taken.size, records.late)
-        taken.repeats = int(np.searchsorted(records.places, known))
+        taken.repeats = int(np.searchsorted(places, known)) if known > 0 else 0
         # of the record that was stopped in, the first samples were learned before the restart
         row = self._resumed.row if message.offset == self._resumed.offset else 0
-        fed = int(np.searchsorted(records.places, row))
+        fed = int(np.searchsorted(places, row)) if row > 0 else 0
         bad = tuple(one for one in records.rejected if one.index >= known)
-        return taken.holding(replace(records, index=records.places, rejected=bad), max(taken.repeats, fed))
+        return taken.holding(replace(records, index=places, rejected=bad), max(taken.repeats, fed))
 
     def pieces(self) -> Iterator[Arrived]:
         """Yield what was taken, to be learned in pieces; what is asked for next, or learned, is behind us.
@@ -233,7 +234,7 @@ class Intake:
             raise CodecError("foreign", "the record is numbered and its topic is not, or the other way round")
         if not numbered:
             return Numbers()
-        return read_numbers(message.headers, self._race.experiment.stream_hash, self._where(message))
+        return read_numbers(message.headers, self._stream_hash, self._where(message))
 
     def _advance(self, message: Message, numbers: Numbers, size: int, late: bool) -> tuple[int, int]:
         self._next, start, known = advance(self._next, numbers, size, late, self._where(message))

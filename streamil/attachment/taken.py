@@ -57,7 +57,7 @@ class Taken:
             bad = tuple(one for one in records.rejected if one.index == self.only)
             self.records = replace(records[behind:until], rejected=bad)
         else:
-            self.records = replace(records[behind:], rejected=records.rejected)
+            self.records = replace(records[behind:], rejected=records.rejected) if behind else records
         return self
 
 

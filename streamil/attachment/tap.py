@@ -63,6 +63,7 @@ class Tap:
     def open(self) -> None:
         """Go to the place where it stands, on the topic that it was; raise as `TopicReader`."""
         kafka = self._race.experiment.kafka
+        self.close()  # of a try before
         reader = self._reader = TopicReader(
             kafka, self.topic, self.position.offset if self.resumed else None, group=self._race.experiment.group,
             partition=self.partition, allow_compacted=self._options.compacted, on_trimmed=self._options.on_trimmed)

@@ -25,9 +25,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from streamil_consumer import consume
 from streamil_producer import Position, headers, publish
 
+from streamil.attachment.tap import Tap
 from streamil.codec import encode
 from streamil.direct import run
-from streamil.errors import ExperimentError, StreamilError, StreamMismatch, TelemetryError, TopicMissing
+from streamil.errors import (
+    BrokerUnavailable,
+    ExperimentError,
+    StreamilError,
+    StreamMismatch,
+    TelemetryError,
+    TopicMissing,
+)
 from streamil.experiment import Experiment, Kafka
 from streamil.kafka import TopicWriter, ensure_topic
 from streamil.race import Race
@@ -264,6 +272,26 @@ def test_a_log_that_ends_in_a_transaction_marker_is_caught_up(kafka_settings: Ka
         one.wait(samples=10, lag=0, state="learning")
         assert one.metrics()["streamil_consumer_lag_records", frozenset()] == 0
         assert one.end()["samples"] == 10
+
+
+def test_a_broker_that_goes_away_before_the_topic_is_opened_is_waited_for(
+        kafka_settings: Kafka, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = an_experiment(kafka_settings, topic)
+    publish(experiment, limit=50)
+    opened, tries, told = Tap.open, [], []
+
+    def at_the_second_try(tap: Tap) -> None:
+        tries.append(tap)
+        if len(tries) == 1:
+            raise BrokerUnavailable("gone")
+        opened(tap)
+
+    monkeypatch.setattr(Tap, "open", at_the_second_try)
+    assert consume(experiment, until=50, wait=20, tell=told.append, metrics="127.0.0.1:0")["samples"] == 50
+    assert len(tries) == 2 and sum("does not answer: waiting for it" in line for line in told) == 1
+    tries.clear()
+    with pytest.raises(BrokerUnavailable):
+        consume(experiment, until=50, metrics="127.0.0.1:0")
 
 
 SEEN = 12_000
