@@ -141,7 +141,7 @@ def test_check_names_the_regimes_and_looks_at_what_they_leave(tmp_path: Path) ->
 
 
 def test_run_ends_within_three_seconds_and_keeps_what_it_has(tmp_path: Path) -> None:
-    slow = {"il": {"algorithm": "il-prox", "seeds": 8}}
+    slow = {"il": {"algorithm": "il-prox", "seeds": 60, "inference_steps": 40}}
     with running("run", written(tmp_path, arms=slow, stream={"source": {"kind": "mnist"}}), "--out", tmp_path) as one:
         while one.process.poll() is None and one.family()[0].cpu_times().user < 5:
             time.sleep(0.05)
