@@ -1,7 +1,6 @@
-"""The consumer beside `streamil run`: rate through Kafka, what the way costs, snapshots, memory over time.
+"""The consumer beside `streamil run`: rate through Kafka, snapshots, predictions, memory over time.
 
 python benchmarks/consumer.py rate [--samples 4000] [--runs 3]       # on the demo's file, topic filled beforehand
-python benchmarks/consumer.py way [--samples 20000] [--runs 3]       # what a sample costs beside learning
 python benchmarks/consumer.py snapshots [--samples 20500]            # their share at 784-256-256-10, default interval
 python benchmarks/consumer.py predictions [--samples 2000]           # the share of a topic of predictions, demo's file
 python benchmarks/consumer.py memory [--samples 200000]              # resident memory of `streamil consume`, small nets
@@ -44,13 +43,6 @@ arms:
   bp-adam: {algorithm: bp-adam, batch_size: [1, 8], learning_rate: [0.0003, 0.001]}
 """
 """A race with everything that the demo's has, on a network small enough to see 200,000 samples in minutes."""
-WAY = """\
-name: way-{codec}
-stream: {{source: {{kind: mnist}}, codec: {codec}, samples_per_record: 64}}
-network: {{hidden: [16]}}
-service: {{snapshots: null}}
-arms: {{bp: {{algorithm: bp-sgd, batch_size: 64}}}}
-"""
 WIDE = """\
 name: wide
 stream: {source: {kind: mnist}, codec: arrow, samples_per_record: 64}
@@ -88,10 +80,10 @@ def rate(experiment: Experiment, samples: int, runs: int) -> None:
 
 
 class Learning:
-    """Notes when the first learner starts, when the last update ends, and what learning takes in between."""
+    """Notes when the first learner starts, and when the last update ends."""
 
     def __init__(self) -> None:
-        self.begin = self.end = self.learned = 0.0
+        self.begin = self.end = 0.0
 
     def watch(self, patch: pytest.MonkeyPatch) -> None:
         """Have every learner that is built from now on say when it learns."""
@@ -104,31 +96,13 @@ class Learning:
             self.begin = time.perf_counter()
 
             def timed(*batch: Any) -> Any:
-                before = time.perf_counter()
                 outcome = learn(*batch)
                 self.end = time.perf_counter()
-                self.learned += self.end - before
                 return outcome
 
             patch.setattr(arm.population, "learn", timed)
 
         patch.setattr(RacingArm, "start", started)
-
-
-def way(folder: Path, address: str, samples: int, runs: int) -> None:
-    """Print what a sample costs beside learning: fetch, decode, hand over, evaluate, tell the metrics."""
-    for codec in ("arrow", "json"):
-        experiment = load_experiment(race_file(folder, address, WAY.format(codec=codec)))
-        publish(experiment, limit=samples)
-        costs = []
-        for _ in range(runs):
-            learning = Learning()
-            with pytest.MonkeyPatch.context() as patch:
-                learning.watch(patch)
-                consume(experiment, until=samples, metrics="127.0.0.1:0")
-            costs.append((learning.end - learning.begin - learning.learned) / samples * 1e6)
-        print(f"{codec}, 64 a record: median {statistics.median(costs):.1f} us a sample beside learning, "
-              f"from {min(costs):.1f} to {max(costs):.1f}", flush=True)
 
 
 def shares(experiment: Experiment, samples: int, parts: dict[str, tuple[type, str]]) -> None:
@@ -191,7 +165,7 @@ def memory(file: Path, experiment: Experiment, samples: int) -> None:
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("rate", "way", "snapshots", "predictions", "memory"))
+    parser.add_argument("what", choices=("rate", "snapshots", "predictions", "memory"))
     parser.add_argument("--samples", type=int)
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
@@ -204,8 +178,6 @@ def main() -> None:
         experiment = load_experiment(file)
         if options.what == "rate":
             rate(experiment, samples or 4_000, options.runs)
-        elif options.what == "way":
-            way(folder, kafka.address, samples or 20_000, options.runs)
         elif options.what == "snapshots":
             shares(experiment, samples or 20_500, {
                 "the copy, while learning waits": (Keeper, "_save"), "packing and writing, beside": (Keeper, "_write")})

@@ -11,20 +11,18 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numba import njit
 
-from streamil.experiment import Stream
+from streamil.bench.learners import digits
 from streamil.learners import create
 from streamil.learners.population import count_parameters
 from streamil.racing_arm import without_denormals
-from streamil.streams import open_stream
 
-LAYERS, RECORD, RECORDS, TURNS = [784, 256, 256, 10], 64, 8, 15
+LAYERS, RECORDS, TURNS = [784, 256, 256, 10], 8, 15
 
 
 @njit
@@ -62,39 +60,37 @@ def against(ours: Callable[[], object], other: Callable[[], object], updates: in
 
 def main() -> None:
     torch.set_num_threads(1)
-    stream = Stream.model_validate({"source": {"kind": "mnist"}, "limit": RECORD * RECORDS})
-    records = list(open_stream(stream, Path()))
-    x = np.concatenate([one.x for one in records if one.x is not None]).astype(np.float32) / 255
-    y = np.array([int(label) for one in records for label in one.y or ()])
-    parts = [slice(begin, begin + RECORD) for begin in range(0, len(y), RECORD)]
+    records = digits(1, "cpu")[:RECORDS]
+    updates = sum(len(y) for _, y in records)
 
     def learner(rule: str, members: list[dict[str, Any]], threads: int = 1) -> Callable[[], None]:
         population = create(rule, LAYERS, members)
 
         def learn() -> None:
             torch.set_num_threads(threads)
-            for part in parts:
-                population.learn(x[part], y[part])
+            for x, y in records:
+                population.learn(x, y)
 
         return learn
 
     weights = [torch.zeros(count_parameters(LAYERS)).numpy() for _ in range(3)]
 
     def sgd() -> None:  # all weights forward, all backward, and all changed
-        for _ in range(len(y)):
+        for _ in range(updates):
             read(weights[0]), read(weights[0]), touch((weights[0],))
 
     def adam() -> None:  # weights and both means changed; forward and backward are not even counted
-        for _ in range(len(y)):
+        for _ in range(updates):
             touch(tuple(weights))
 
     with without_denormals():
-        print("memory's part of a dense update over bp-sgd's kernel:", against(learner("bp-sgd", [{}]), sgd, len(y)))
-        print("memory's part of an Adam update over bp-adam's kernel:", against(learner("bp-adam", [{}]), adam, len(y)))
+        print("memory's part of a dense update over bp-sgd's kernel:", against(learner("bp-sgd", [{}]), sgd, updates))
+        print("memory's part of an Adam update over bp-adam's kernel:",
+              against(learner("bp-adam", [{}]), adam, updates))
         for rule in ("il-prox", "bp-sgd", "bp-adam"):
             members = [{"seed": seed} for seed in range(32)]
             print(f"{rule}, 32 members, two threads, over one thread:",
-                  against(learner(rule, members, 2), learner(rule, members), 32 * len(y)))
+                  against(learner(rule, members, 2), learner(rule, members), 32 * updates))
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ class Race:
                  timed: Callable[[str, int], AbstractContextManager[Any]] | None = None, told: Told | None = None,
                  allow_pickle: bool = False) -> None:
         self.experiment = experiment
-        self.device = choose_device(experiment)
+        self.device = choose_device(experiment.service.device)
         torch.set_num_threads(experiment.service.threads)
         everyone = plan_all_arms(experiment)
         self.entrants = [plan.name for plan in everyone]

@@ -204,11 +204,10 @@ def without_denormals() -> Iterator[None]:
         torch.set_flush_denormal(False)  # a mode of the whole thread, which is not ours alone
 
 
-def choose_device(experiment: Experiment) -> torch.device:
-    """Return the device of `service.device`: `auto` is a GPU where there is one."""
-    wanted = experiment.service.device
+def choose_device(wanted: str, named: str = "service.device") -> torch.device:
+    """Return the device that is wanted, `auto` being a GPU where there is one; `named` stands in the error."""
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise ExperimentError(f"service.device: found {wanted}, but there is no CUDA device here; allowed: auto, cpu")
+        raise ExperimentError(f"{named}: found {wanted}, but there is no CUDA device here; allowed: auto, cpu")
     return torch.device(wanted)

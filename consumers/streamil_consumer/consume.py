@@ -13,7 +13,6 @@ from typing import Any
 from streamil.attachment import Attachment, Options
 from streamil.errors import BrokerUnavailable, TopicMissing
 from streamil.experiment import Experiment
-from streamil.kafka import describe_topic
 from streamil.log import Event, Tell, nobody
 from streamil.race import Race
 from streamil.report.lines import inputs_line
@@ -80,7 +79,7 @@ def consume(experiment: Experiment, *, until: int | None = None, options: Option
                 Server(metrics or experiment.service.metrics, telemetry, view.status, view.ready, view.pictures,
                        Access.of(experiment.service.http))))
             tell(Event(f"metrics and page at {server.url}/", url=server.url))
-            if topic_is_there(experiment, experiment.topic, attachment, attachment.open, wait, stop, tell):
+            if opened(experiment, attachment, attachment.open, wait, stop, tell):
                 _learn(race, attachment, view, tell)
         view.state = "stopped" if stop.is_set() else "done"
         result = summary(race) if out is None else write_results(race, out)
@@ -92,17 +91,16 @@ def consume(experiment: Experiment, *, until: int | None = None, options: Option
     return result
 
 
-def topic_is_there(experiment: Experiment, topic: str, place: Place, open_it: Callable[[], None], seconds: float,
-                   stop: threading.Event, tell: Tell, hint: str = "") -> bool:
-    """Return whether the topic is there and opened, once it is, or False when stopped; raise what is wrong at last.
+def opened(experiment: Experiment, place: Place, open_it: Callable[[], None], seconds: float, stop: threading.Event,
+           tell: Tell, hint: str = "") -> bool:
+    """Open the topic, tried for so many seconds; return False when stopped meanwhile, raise what is wrong at last.
 
-    Tried for so many seconds. Whoever watches `place` meanwhile sees whether the broker is away; the log is told once.
+    Whoever watches `place` meanwhile sees whether the broker is away; the log is told once.
     """
     deadline, servers = time.monotonic() + seconds, experiment.kafka.bootstrap_servers
     while not stop.is_set():
         try:
-            describe_topic(experiment.kafka, topic)
-            open_it()  # the broker may go away in between
+            open_it()
             place.broker_away = False
             return True
         except (BrokerUnavailable, TopicMissing) as error:

@@ -21,7 +21,7 @@ from streamil.results import results, summary, write_results
 from streamil.telemetry.access import Access
 from streamil.telemetry.metrics import RaceMetrics
 from streamil.telemetry.server import Server
-from streamil_consumer.consume import topic_is_there
+from streamil_consumer.consume import opened
 from streamil_consumer.view import View
 
 POLL_RECORDS = 16
@@ -85,8 +85,8 @@ def judge(experiment: Experiment, *, until: int | None = None, out: Path | None 
             Server(metrics or experiment.service.metrics, telemetry, view.status, view.ready, view.pictures,
                    Access.of(experiment.service.http))))
         tell(Event(f"metrics and page at {server.url}/", url=server.url))
-        if topic_is_there(experiment, experiment.predictions_topic, readers, lambda: readers.open(on_trimmed), wait,
-                          stop, tell, "a consumer writes it where service.predictions is set"):
+        if opened(experiment, readers, lambda: readers.open(on_trimmed), wait, stop, tell,
+                  "a consumer writes it where service.predictions is set"):
             view.state = "judging"
             _judge(judging, readers, view, telemetry, stop, out)
         view.state = "stopped" if stop.is_set() else "done"

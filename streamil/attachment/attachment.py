@@ -164,9 +164,24 @@ class Attachment:
         return saved
 
     def open(self) -> None:
-        """Open the topics, unless they are; may be tried again after `BrokerUnavailable` and `TopicMissing`."""
-        if not self._opened:
-            self._open()
+        """Open the topics, unless they are, and require that they are those of the snapshot.
+
+        May be tried again after `BrokerUnavailable` and `TopicMissing`.
+        """
+        if self._opened:
+            return
+        for tap in self._taps.values():
+            tap.open()
+        self._opened = True
+        samples, experiment = self._samples, self._race.experiment
+        self._outboxes["dead_letters"].max_message_bytes = MORE_BYTES + max(
+            tap.reader.found.max_message_bytes for tap in self._taps.values())
+        if self._predictions is not None:
+            self._predictions.topic_id, self._predictions.partition = samples.topic_id, self._options.partition or 0
+        where = f"topic {experiment.topic} at {experiment.kafka.bootstrap_servers}"
+        self._tell(Event(f"learning from {where}, from offset {samples.offset}, "
+                         + (f"after {self._race.samples} samples of the snapshot" if self.resumed
+                            else "with fresh weights"), offset=samples.offset, samples=self._race.samples))
 
     def stop(self) -> None:
         """End the iteration before the next piece."""
@@ -185,21 +200,6 @@ class Attachment:
         self.close(save=kind is None)
 
     # -- on the way
-
-    def _open(self) -> None:
-        """Open the topics, and require that they are those of the snapshot."""
-        for tap in self._taps.values():
-            tap.open()
-        self._opened = True
-        samples, experiment = self._samples, self._race.experiment
-        self._outboxes["dead_letters"].max_message_bytes = MORE_BYTES + max(
-            tap.reader.found.max_message_bytes for tap in self._taps.values())
-        if self._predictions is not None:
-            self._predictions.topic_id, self._predictions.partition = samples.topic_id, self._options.partition or 0
-        where = f"topic {experiment.topic} at {experiment.kafka.bootstrap_servers}"
-        self._tell(Event(f"learning from {where}, from offset {samples.offset}, "
-                         + (f"after {self._race.samples} samples of the snapshot" if self.resumed
-                            else "with fresh weights"), offset=samples.offset, samples=self._race.samples))
 
     def _look_around(self) -> None:
         """Ask the broker, now and then, where the logs end, and tell when it is away and when it is back."""

@@ -62,9 +62,11 @@ def bench(
     sizes = read_sizes(hidden)
     with stopping() as stop:
         from streamil.bench import ALGORITHMS, Findings, Plan, Subject
+        from streamil.racing_arm import choose_device
 
         plan = Plan(
-            [Subject.parse(text) for text in algorithm or ALGORITHMS], hidden=sizes, device=_device(device),
+            [Subject.parse(text) for text in algorithm or ALGORITHMS], hidden=sizes,
+            device=choose_device(device, "--device").type,
             threads=threads, compiled=not quick, turns=5 if quick else 9,
             batch_sizes=list(dict.fromkeys(batch_size or Plan.batch_sizes)),
             members=list(dict.fromkeys(members)) if members else [1] if quick else None,
@@ -108,14 +110,6 @@ def _through_kafka(findings: Findings, device: str, samples: int, quick: bool, s
     with bench_progress() as progress:
         measure_end_to_end(findings, device=device, samples=samples, codec_samples=5_000 if quick else 20_000,
                            turns=1 if quick else 3, publish=publish, consume=consume, stop=stop, tell=progress)
-
-
-def _device(wanted: str) -> str:
-    import torch
-
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ExperimentError("--device: found cuda, but there is no CUDA device here; allowed: auto, cpu")
-    return wanted if wanted != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _tell(result: dict[str, Any], file: Path | None) -> None:

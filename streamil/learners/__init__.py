@@ -9,13 +9,14 @@ import difflib
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from streamil.errors import LearnerError
 
 if TYPE_CHECKING:
     import torch
 
+    from streamil.learners.kernel import Kernels
     from streamil.learners.outcome import Outcome
     from streamil.learners.population import Population
 
@@ -90,7 +91,7 @@ def create(
     dtype: str | torch.dtype = "float32",
     activation: str = "relu",
     growing: bool = False,
-    kernels: Literal["auto", "none"] = "auto",
+    kernels: Kernels = "auto",
     allow_pickle: bool = False,
     folder: Path | None = None,
 ) -> Population:

@@ -86,9 +86,10 @@ class StackedPopulation(Population):
         for end in sorted({part + 1 for part in newcomers} | {count // size}):  # the live classes change after each run
             live, learned = self._live.clone(), end - (end - 1 in newcomers)
             old, new = slice(begin * size, learned * size), slice(learned * size, end * size)
-            if begin < learned:
-                learn = self.kernel.learn if self.kernel is not None and self._known > 1 else type(self).learn_plainly
-                learn(self, inputs[old], indices[old], logits[:, old, : len(live)])
+            if begin < learned and self.kernel is not None and self._known > 1:
+                self.kernel.learn(self, inputs[old], indices[old], logits[:, old, : len(live)])
+            elif begin < learned:
+                self.learn_plainly(inputs[old], indices[old], logits[:, old, : len(live)])
             if learned < end:
                 self._mini_batch(inputs[new], indices[new], logits[:, new, : len(live)], newcomers[learned])
             run = slice(begin * size, end * size)

@@ -44,18 +44,18 @@ class Rates(NamedTuple):
         Of Adam.
     """
 
-    scale: Any = ONE
-    inverse_alpha: Any = ZERO
-    epsilon: Any = ZERO
-    bias_norm: Any = ONE
-    bottom: Any = ZERO
-    top: Any = ZERO
-    keep: Any = ONE
-    clamp: Any = ONE
-    rate: Any = ZERO
-    mean_decay: Any = ZERO
-    square_decay: Any = ZERO
-    eps: Any = ZERO
+    scale: Any
+    inverse_alpha: Any
+    epsilon: Any
+    bias_norm: Any
+    bottom: Any
+    top: Any
+    keep: Any
+    clamp: Any
+    rate: Any
+    mean_decay: Any
+    square_decay: Any
+    eps: Any
 
 
 @njit(**COMPILED)
