@@ -31,9 +31,9 @@ def kernel_name(rule: type[Population], device: torch.device) -> str:
     'none'
     """
     if device.type == "cpu":
-        from streamil.kernels.cpu import populations
+        from streamil.kernels.cpu import calls, kfac_populations, populations
 
-        return populations.CPUKernel.name if rule in populations.FORMS else PLAIN
+        return calls.NAME if rule in (*populations.FORMS, *kfac_populations.RULES) else PLAIN
     from streamil.kernels.gpu import il_prox
     from streamil.learners.il_prox import ILProx
 
@@ -50,9 +50,11 @@ def choose(population: StackedPopulation) -> Kernel | None:
     True
     """
     if population.live.device.type == "cpu":
-        from streamil.kernels.cpu import populations
+        from streamil.kernels.cpu import kfac_populations, populations
 
-        return populations.CPUKernel(population) if populations.supports(population) else None
+        if populations.supports(population):
+            return populations.CPUKernel(population)
+        return kfac_populations.KFacKernel.of(population)
     from streamil.kernels.gpu import il_prox
 
     return il_prox.ILProxKernel() if il_prox.TRITON and il_prox.supports(population) else None

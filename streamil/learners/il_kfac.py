@@ -64,8 +64,8 @@ class ILKFac(KFac):
     algorithm = "il-kfac"
     family = "il"
     Hyperparameters = ILKFacHyperparameters
-    _rest: tuple[list[Tensor], list[Tensor]] | None = None
-    """Errors and step sizes of the layers, as inference left them last."""
+    _rest: tuple[list[Tensor], list[Tensor]] | Tensor | None = None
+    """Errors and step sizes of the layers, as inference left them last; or, of a kernel, the energy [A] of that."""
 
     def _refresh(self) -> None:
         super()._refresh()
@@ -87,6 +87,8 @@ class ILKFac(KFac):
         """
         if self._rest is None:
             return None
+        if isinstance(self._rest, Tensor):
+            return self._rest.clone()
         energies = [(e.square() / a).sum(-1).mean(-1) for e, a in zip(*self._rest, strict=True)]
         return 0.5 * torch.stack(energies).sum(0)
 

@@ -242,11 +242,28 @@ class KFac(StackedPopulation):
     def _absorb(self, presynaptic: list[Tensor]) -> None:
         """Take the samples into the metrics, and renew these when it is time."""
         for metric, r in zip(self._metrics, presynaptic, strict=True):
-            metric.add(r, self._samples - self._renewed)
-        self._samples += presynaptic[0].shape[1]
-        if self._samples >= self._renewed + max(1, min(self._settings.refresh, self._renewed // 4)):
+            metric.add(r, self._place)
+        self._count(presynaptic[0].shape[1])
+
+    @property
+    def _place(self) -> int:
+        """Where the metrics keep the next sample."""
+        return self._samples - self._renewed
+
+    @property
+    def _due(self) -> int:
+        """How many samples there are when the metrics are renewed next."""
+        return self._renewed + max(1, min(self._settings.refresh, self._renewed // 4))
+
+    def _count(self, samples: int) -> None:
+        """Count samples that the metrics have been given, and renew these when it is time."""
+        self._samples += samples
+        if self._samples >= self._due:
+            held = [(one, one.covariance[self._diverged]) for one in self._metrics[1:]] if self._stopped else []
             for metric in self._metrics:
-                metric.renew(self._renewed + 1, self._samples - self._renewed)
+                metric.renew(self._renewed + 1, self._place)
+            for metric, rows in held:
+                metric.covariance[self._diverged] = rows
             self._renewed = self._samples
 
     def _admit(self, newcomers: NDArray[np.int64]) -> None:

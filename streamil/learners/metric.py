@@ -62,17 +62,18 @@ class Metric:
     ) -> None:
         self.rates = list(rates)
         self.bias = bias
+        self.groups = list(group)
         self._group = torch.tensor(group, device=like.device) if 1 < len(rates) < len(group) else None
-        self._members = len(group)
         self._damping = like.new_tensor(damping).unsqueeze(-1)
         self.covariance = like.new_zeros(len(rates), inputs + 1, inputs + 1)
         self.rows = like.new_zeros(1 if shared else len(rates), capacity, inputs + 1)
         self.rows[..., -1] = bias
+        self.inverse = torch.empty_like(self.covariance)
         self.invert()
 
     def invert(self) -> None:
         """Find P from M."""
-        self._inverse, _ = self._inverted(self.covariance)
+        self.inverse.copy_(self._inverted(self.covariance)[0])
 
     def add(self, r: Tensor, place: int) -> None:
         """Keep r [A, K, n] as the rows from `place` on."""
@@ -87,22 +88,22 @@ class Metric:
         inverse, whole = self._inverted(covariance)
         if bool(whole.all()):
             self.covariance.copy_(covariance)
-            self._inverse = inverse
+            self.inverse.copy_(inverse)
         else:
             self.covariance[whole] = covariance[whole]
-            self._inverse[whole] = inverse[whole]
+            self.inverse[whole] = inverse[whole]
 
     def times(self, r: Tensor) -> tuple[Tensor, Tensor]:
         """Return P r~ [A, K, n + 1] and r~^T P r~ [A, K, 1] of r [A, K, n]."""
         r = r[: len(self.rates)] if len(self.rows) == 1 else r
-        inputs = self._inverse[:, :-1]
-        u = torch.baddbmm(self._inverse[:, -1:], r, inputs) if self.bias else torch.bmm(r, inputs)
+        inputs = self.inverse[:, :-1]
+        u = torch.baddbmm(self.inverse[:, -1:], r, inputs) if self.bias else torch.bmm(r, inputs)
         square = (u[..., :-1] * r).sum(-1, keepdim=True)
         if self.bias:
             square += u[..., -1:]
         if self._group is not None:
             return u[self._group], square[self._group]
-        return u.expand(self._members, -1, -1), square.expand(self._members, -1, -1)
+        return u.expand(len(self.groups), -1, -1), square.expand(len(self.groups), -1, -1)
 
     def _inverted(self, covariance: Tensor) -> tuple[Tensor, Tensor]:
         """Return the damped inverse, and where there is one [G]."""

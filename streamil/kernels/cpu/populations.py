@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any, NamedTuple
 
-import llvmlite.binding
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,6 +12,7 @@ from torch import Tensor
 
 from streamil.kernels.cpu import record
 from streamil.kernels.cpu.activity import KINDS
+from streamil.kernels.cpu.calls import DEPTH, NAME, aligned, as_held, line_width, padded, share_members
 from streamil.kernels.cpu.errors import Rates
 from streamil.kernels.cpu.record import Bounds, Rule
 from streamil.learners.activations import ACTIVATIONS
@@ -29,15 +26,8 @@ from streamil.learners.il_sgd import ILSGD
 from streamil.learners.inference import Inference
 from streamil.learners.stacked import StackedPopulation
 
-DEPTH = 8
-"""Layers of weights, at most: the kernel is compiled once for all depths up to here."""
-LINE = 16
-"""Numbers of a cache line: rows of working memory begin on one."""
 ROOM_BYTES = 1 << 28
 """Of working memory, at most: a population that wants more keeps to the plain rule."""
-WORTH_A_THREAD = 4e6
-"""Products and sums of a call that are worth a second thread."""
-_NOTHING = np.empty((0, 0, 0), np.float32)
 
 
 class Form(NamedTuple):
@@ -88,7 +78,7 @@ class CPUKernel:
         One that `supports` says yes to.
     """
 
-    name = f"numba {numba.__version__} for {llvmlite.binding.get_host_cpu_name()}"
+    name = NAME
 
     def __init__(self, population: StackedPopulation) -> None:
         form, first = FORMS[type(population)], population.members[0]
@@ -108,14 +98,8 @@ class CPUKernel:
         """Predict, then learn, whole mini-batches in order; see `Kernel.learn`."""
         members, batches = len(self._table), len(y) // population.batch_size
         call = _Call(self, population, x.contiguous().numpy(), y.numpy(), logits)
-        threads = min(torch.get_num_threads(), members)
-        if threads == 1 or members * batches * call.work < WORTH_A_THREAD:
-            call.run(self._room(0, population), np.arange(members), 0)
-        else:
-            flush = _flushes_denormals()
-            parts = np.array_split(np.arange(members), threads)
-            rooms = [self._room(place, population) for place in range(threads)]
-            list(_pool(threads).map(lambda room, part: _as(flush, call, room, part), rooms, parts))
+        rooms = [self._room(place, population) for place in range(min(torch.get_num_threads(), members))]
+        share_members(lambda place, part: call.run(rooms[place], part, 0), members, members * batches * call.work)
         for member in np.flatnonzero(call.done < batches):
             call.carefully(self._room(0, population), int(member))
         population.steps += batches
@@ -129,10 +113,9 @@ class CPUKernel:
         held = [tensor for group in tensors for tensor in group]
         if len(held) != len(self._held) or any(a is not b for a, b in zip(held, self._held, strict=True)):
             self._held = held
-            weights = [_padded([_as_held(t, place, len(group) // 2) for place, t in enumerate(group[::2])])
-                       for group in tensors]
-            biases = [_padded([t.numpy() for t in group[1::2]]) for group in tensors]
-            none = _padded([])
+            weights = [as_held(group[::2]) for group in tensors]
+            biases = [padded([t.numpy() for t in group[1::2]]) for group in tensors]
+            none = padded([])
             self._arrays = (weights[0], biases[0],
                             (*weights[1:], *biases[1:]) if self._adams else (none, none, none, none))
         return self._arrays
@@ -168,15 +151,10 @@ class _Room(NamedTuple):
 
     @classmethod
     def of(cls, layers: Sequence[int], size: int) -> _Room:
-        width = (max(layers) + LINE) // LINE * LINE
-        depth = len(layers) - 1
-
-        def zeros(*shape: int) -> NDArray[np.float32]:  # torch's memory begins on a cache line
-            found: NDArray[np.float32] = torch.zeros(shape).numpy()
-            return found
-
-        return cls(list(layers), np.zeros((2, width), np.int64), zeros(3, width), zeros(5, size, depth + 1, width),
-                   zeros(size, depth, 1), zeros(size, size), np.zeros(depth, np.int64))
+        width, depth = line_width(layers), len(layers) - 1
+        return cls(list(layers), np.zeros((2, width), np.int64), aligned(3, width),
+                   aligned(5, size, depth + 1, width), aligned(size, depth, 1), aligned(size, size),
+                   np.zeros(depth, np.int64))
 
 
 class _Call:
@@ -238,30 +216,3 @@ class _Call:
         population._bound = float(self._bounds.bound.max(where=moving, initial=0.0))
         if self._kernel._adams:
             population._peak = float(self._bounds.peak.max(where=moving, initial=population._peak))
-
-
-def _as_held(weight: Tensor, layer: int, layers: int) -> NDArray[np.float32]:
-    """Return a layer's weights [A, out, in] as they lie in memory; see `Parameters`."""
-    held: NDArray[np.float32] = (weight.mT if layer < layers - 1 else weight).numpy()
-    assert held.flags.c_contiguous
-    return held
-
-
-def _padded(arrays: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], ...]:
-    return (*arrays, *[_NOTHING] * (DEPTH - len(arrays)))
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "kernel")
-
-
-def _as(flush: bool, call: _Call, room: _Room, members: NDArray[np.int64]) -> None:
-    """Run a part in another thread, with denormal numbers treated as the one that asks treats them."""
-    torch.set_flush_denormal(flush)
-    call.run(room, members, 0)
-
-
-def _flushes_denormals() -> bool:
-    """Return whether this thread takes numbers too small for full precision for zero."""
-    return bool(np.float32(1e-38) * np.float32(0.1) == 0)

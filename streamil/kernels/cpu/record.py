@@ -3,8 +3,7 @@
 # mypy: disable-error-code="untyped-decorator"
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from numba import njit
 
 from streamil.kernels.cpu.commit import adam, add, regress
 from streamil.kernels.cpu.errors import Rates, backpropagate, forward, relax, relax_post
+from streamil.kernels.cpu.kept import kept
 from streamil.kernels.cpu.products import COMPILED, ONE, ZERO, nonzero, squares
 
 
@@ -91,10 +91,7 @@ def change(weights: Any, biases: Any, slots: Any, adams: bool, a: int, sizes: An
 
 
 def _learn(sources: str, *, post: bool) -> Any:
-    """Return the kernel for rules with or without post-activations, each compiled when it is needed first.
-
-    What it is made of is part of the key under which numba keeps it on disk.
-    """
+    """Return the kernel for rules with or without post-activations, each compiled when it is needed first."""
 
     def learn(rule: Rule, members: Any, table: Any, sizes: Any, weights: Any, biases: Any, slots: Any, adams: bool,
               step: int, size: int, x: Any, y: Any, live: Any, logits: Any, energy: Any, diverged: Any, bounds: Bounds,
@@ -181,18 +178,7 @@ def _learn(sources: str, *, post: bool) -> Any:
                            ones, z, fed, rows[1])
                 done[a] = batch + 1
 
-    options = COMPILED | {"no_cpython_wrapper": False, "forceinline": False}
-    try:
-        return njit(**options, cache=True)(learn)
-    except RuntimeError:  # there is no folder to keep it in: each process compiles it
-        return njit(**options)(learn)
+    return learn
 
 
-def _sources() -> str:
-    """Return a hash of all files that the kernel is made of: numba looks at one of them alone."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-_SOURCES = _sources()
-learn, learn_post = _learn(_SOURCES, post=False), _learn(_SOURCES, post=True)
+learn, learn_post = kept(partial(_learn, post=False)), kept(partial(_learn, post=True))

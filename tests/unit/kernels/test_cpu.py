@@ -11,10 +11,13 @@ import pytest
 import torch
 
 from streamil.kernels import kernel_name
-from streamil.kernels.cpu.populations import FORMS, WORTH_A_THREAD, CPUKernel
+from streamil.kernels.cpu import kfac_populations
+from streamil.kernels.cpu.calls import NAME, WORTH_A_THREAD
+from streamil.kernels.cpu.populations import FORMS
 from streamil.learners import create, learner_class
+from streamil.learners.metric import Metric
 
-RULES = {rule.algorithm: rule for rule in FORMS}
+RULES = {rule.algorithm: rule for rule in (*FORMS, *kfac_populations.RULES)}
 INFERENCE = {"inference_steps", "gamma_bottom", "gamma_top", "gamma_decay"}
 
 
@@ -23,8 +26,21 @@ def samples(rng, layers, count):
     return x.astype(np.float32), rng.integers(0, layers[-1], count)
 
 
+def kfac_members(rng, algorithm, count):
+    least = -4 if algorithm == "il-kfac" else -6  # a long explicit step amplifies what rounding does
+    shared = {"train_biases": bool(rng.integers(2)), "adaptive": bool(rng.integers(4)), "refresh": 5}
+    several = [{"alpha": 10 ** rng.uniform(least, least + 2), "alpha_min": 1e-6, "alpha_gain": rng.uniform(0, 0.1),
+                "average_rate": rng.uniform(0.003, 0.3), "forget": rng.uniform(0.5, 1), "epsilon": rng.uniform(0.2, 1),
+                "damping": rng.choice([0.3, 1.0]), "metric_rate": rng.choice([2e-4, 0.1]),
+                "precision_rate": rng.uniform(0.001, 0.1), "precision_damping": rng.uniform(0, 0.9), "seed": seed}
+               for seed in range(count)]
+    return [{**shared, **one} for one in several]
+
+
 def members_of(rng, algorithm, count):
     """Members that share what is structural, each with values of its own."""
+    if RULES[algorithm] in kfac_populations.RULES:
+        return kfac_members(rng, algorithm, count)
     fields = RULES[algorithm].Hyperparameters.model_fields
     shared = {"train_biases": bool(rng.integers(2)), "target": rng.choice(["lagged", "fresh"]).item(),
               "sweep": rng.choice(["simultaneous", "sequential"]).item(), "inference_steps": int(rng.integers(0, 5)),
@@ -51,7 +67,7 @@ def compare(algorithm, layers, members, batches, batch_size, seed=0, tolerance=3
     x, y = samples(rng, layers, batches * batch_size)
     fused = create(algorithm, layers, members, batch_size=batch_size, **options)
     plain = create(algorithm, layers, members, batch_size=batch_size, dtype="float64", **options)
-    assert isinstance(fused.kernel, CPUKernel) and plain.kernel is None
+    assert fused.kernel.name == NAME and plain.kernel is None
     ours, exact = fused.learn(x, y), plain.learn(x, y)
     close(ours.logits, exact.logits, tolerance, "logits")
     close(ours.loss, exact.loss, tolerance, "loss")
@@ -96,6 +112,20 @@ def test_classes_met_as_they_come(algorithm):
     assert fused.live.all()
 
 
+@pytest.mark.parametrize("algorithm", ["il-kfac", "bp-kfac"])
+def test_kfac_over_many_renewals_and_cuts(algorithm):
+    members = kfac_members(np.random.default_rng(3), algorithm, 3)
+    compare(algorithm, [12, 9, 7, 3], [one | {"refresh": 30, "adaptive": True} for one in members], 90, 3,
+            tolerance=1e-3)
+    x, y = samples(np.random.default_rng(0), [12, 9, 7, 3], 90)
+    whole, cut = (create(algorithm, [12, 9, 7, 3], members, batch_size=3) for _ in range(2))
+    whole.learn(x, y)
+    for begin in range(0, 90, 6):
+        cut.learn(x[begin : begin + 6], y[begin : begin + 6])
+    other = cut.state_dict()
+    assert all(torch.equal(tensor, other[name]) for name, tensor in whole.state_dict().items())
+
+
 @pytest.mark.parametrize("algorithm", RULES)
 def test_a_member_that_diverges_stops_and_its_neighbours_do_not_notice(algorithm):
     layers, members = [4, 6, 3], [{"seed": seed} for seed in range(3)]
@@ -115,15 +145,23 @@ def test_a_member_that_diverges_stops_and_its_neighbours_do_not_notice(algorithm
     assert all(bool(torch.isfinite(tensor).all()) for pair in fused.weights for tensor in pair)
 
 
-def test_threads_change_no_bit():
-    members, layers = [{"seed": seed, "alpha": 1.0 + seed} for seed in range(7)], [64, 128, 128, 10]
+@pytest.mark.parametrize(("algorithm", "alpha"), [("il-prox", 1.0), ("il-kfac", 1e-3)])
+def test_threads_change_no_bit(algorithm, alpha, monkeypatch):
+    def renew(metric, *arguments, plainly=Metric.renew):  # torch's products round otherwise in more threads
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        plainly(metric, *arguments)
+        torch.set_num_threads(threads)
+
+    monkeypatch.setattr(Metric, "renew", renew)
+    members, layers = [{"seed": seed, "alpha": alpha * (1 + seed)} for seed in range(7)], [64, 128, 128, 10]
     x, y = samples(np.random.default_rng(0), layers, 64)
     assert len(members) * len(y) * 64 * 128 * 12 > WORTH_A_THREAD
     states, before = [], torch.get_num_threads()
     try:
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
-            population = create("il-prox", layers, members)
+            population = create(algorithm, layers, members)
             outcome = population.learn(x, y)
             states.append({**population.state_dict(), "logits": outcome.logits, "energy": population.energy})
     finally:
@@ -139,14 +177,14 @@ def test_a_kernel_is_chosen_for_what_it_knows_and_can_be_refused():
     assert create("bp-sgd", [4, *[2] * 8, 3]).kernel is None, "deeper than the kernel"
     assert create("bp-sgd", [40_000, 2, 3], batch_size=128).kernel is None, "working memory"
     parts = create("il-prox", [4, 8, 3], [{"inference_steps": 3}, {"inference_steps": 4}]).parts
-    assert all(isinstance(part.kernel, CPUKernel) for part in parts)
-    assert kernel_name(learner_class("il-prox"), torch.device("cpu")) == CPUKernel.name
+    assert all(part.kernel.name == NAME for part in parts)
+    assert kernel_name(learner_class("il-prox"), torch.device("cpu")) == NAME
     assert kernel_name(learner_class("implicit-sgd"), torch.device("cpu")) == "none"
 
 
 def test_compiled_anew_and_taken_from_disk_it_gives_the_same_bits(tmp_path):
     code = ("import hashlib, numpy as np, torch\nfrom streamil.learners import create\nrng = np.random.default_rng(0)\n"
-            "for rule in ('il-prox', 'bp-adam'):\n"
+            "for rule in ('il-prox', 'bp-adam', 'il-kfac'):\n"
             "    one = create(rule, [300, 128, 128, 10], [{}, {'seed': 1}])\n"
             "    one.learn(rng.random((400, 300)), rng.integers(0, 10, 400))\n"
             "    print(hashlib.sha256(b''.join(t.numpy().tobytes() for t in one.state_dict().values())).hexdigest())")
