@@ -51,6 +51,8 @@ class KFac(StackedPopulation):
         self.numbers_held(layers, own, options["batch_size"])  # a layer too wide is refused before it is allocated
         super().__init__(layers, members, *args, **options)
         self._samples = self._renewed = self._learned = 0  # all; at the last renewal; since two classes were live
+        kept = [(len(every) if layer else len(kinds)) * (n + 1) ** 2 for layer, n in enumerate(self.layers[:-1])]
+        self._scratch = self._like.new_empty(3 * max(kept))
         self._metrics = [self._metric(n, every if layer else kinds, every) for layer, n in enumerate(self.layers[:-1])]
         self._squares = [self._like.new_zeros(len(own), 1, n) for n in self.layers[1:]]
         zero = torch.zeros_like(self._alpha)
@@ -58,9 +60,9 @@ class KFac(StackedPopulation):
 
     @classmethod
     def numbers_held(cls, layers: Sequence[int], members: Sequence[MemberHyperparameters], batch_size: int) -> int:
-        """Return the count of weights, of the averages of adaptive members, and of M and P of every layer and member.
+        """Return the count of weights, averages of adaptive members, M and P of every layer and member, rows for them.
 
-        Members of one stack and of equal metric_rate and damping share those of the first layer.
+        Members of one stack share the rows of the first layer, those of equal metric_rate and damping M and P, too.
 
         Raises
         ------
@@ -70,20 +72,24 @@ class KFac(StackedPopulation):
         own = [cast(KFacHyperparameters, member) for member in members]
         first = len({(*member.structure, member.metric_rate, member.damping) for member in own})
         values = 2 * sum((n + 1) ** 2 * (len(own) if layer else first) for layer, n in enumerate(layers[:-1]))
+        stacks = {member.structure: member for member in own}.values()
+        rows = sum((member.refresh + batch_size) * (n + 1) for layer, n in enumerate(layers[:-1])
+                   for member in (own if layer else stacks))
         if max(layers[:-1]) > WIDEST:
             raise LearnerError(
                 f"layers: got {list(layers)}, at most {WIDEST} inputs a layer are allowed: {cls.algorithm} keeps a "
                 f"metric of inputs x inputs, here {4 * values} bytes in float32; il-prox keeps none"
             )
         averages = [member for member in own if member.adaptive]
-        return super().numbers_held(layers, [*own, *averages], batch_size) + values
+        return super().numbers_held(layers, [*own, *averages], batch_size) + values + rows
 
     def _metric(self, inputs: int, kinds: list[tuple[float, float]], every: list[tuple[float, float]]) -> Metric:
         shared = kinds is not every
         return Metric(
             inputs, [rate for rate, _ in kinds], [damping for _, damping in kinds],
             [kinds.index(kind) for kind in every] if shared else range(len(every)), shared=shared,
-            capacity=self._settings.refresh + self.batch_size, bias=float(self._train_biases), like=self._like,
+            capacity=self._settings.refresh + self.batch_size, bias=float(self._train_biases),
+            scratch=self._scratch,
         )
 
     @property

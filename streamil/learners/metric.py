@@ -52,28 +52,32 @@ class Metric:
         Most samples between two renewals.
     bias
         What stands beside r, 1 or 0.
-    like
-        An empty tensor of the wanted dtype and device.
+    scratch
+        [3 G (n + 1)^2] at least, of the wanted dtype and device: working memory of renewals, which metrics may share.
+        Fresh memory in place of it would be half of their cost.
     """
 
     def __init__(
         self, inputs: int, rates: Sequence[float], damping: Sequence[float], group: Sequence[int], *, shared: bool,
-        capacity: int, bias: float, like: Tensor,
+        capacity: int, bias: float, scratch: Tensor,
     ) -> None:
         self.rates = list(rates)
         self.bias = bias
         self.groups = list(group)
-        self._group = torch.tensor(group, device=like.device) if 1 < len(rates) < len(group) else None
-        self._damping = like.new_tensor(damping).unsqueeze(-1)
-        self.covariance = like.new_zeros(len(rates), inputs + 1, inputs + 1)
-        self.rows = like.new_zeros(1 if shared else len(rates), capacity, inputs + 1)
+        self._group = torch.tensor(group, device=scratch.device) if 1 < len(rates) < len(group) else None
+        self._damping = scratch.new_tensor(damping).unsqueeze(-1)
+        self.covariance = scratch.new_zeros(len(rates), inputs + 1, inputs + 1)
+        self.rows = scratch.new_zeros(1 if shared else len(rates), capacity, inputs + 1)
         self.rows[..., -1] = bias
         self.inverse = torch.empty_like(self.covariance)
+        self._scratch = scratch[: 3 * self.covariance.numel()].view(3, *self.covariance.shape)
         self.invert()
 
     def invert(self) -> None:
         """Find P from M."""
-        self.inverse.copy_(self._inverted(self.covariance)[0])
+        self._scratch[0].copy_(self.covariance)
+        self._invert()
+        self.inverse.copy_(self._scratch[2])
 
     def add(self, r: Tensor, place: int) -> None:
         """Keep r [A, K, n] as the rows from `place` on."""
@@ -82,10 +86,10 @@ class Metric:
     def renew(self, first: int, count: int) -> None:
         """Take in the `count` rows kept, the first being sample number `first` of all, and renew P."""
         keep, weights = (torch.from_numpy(each).to(self.covariance) for each in recursion(self.rates, first, count))
+        covariance, _, inverse = self._scratch
         rows = self.rows[:, :count] * weights.sqrt().unsqueeze(-1)
-        product = torch.bmm(rows.mT, rows)
-        covariance = self.covariance * keep.view(-1, 1, 1) + (product + product.mT) / 2  # symmetric to the last bit
-        inverse, whole = self._inverted(covariance)
+        torch.mul(self.covariance, keep.view(-1, 1, 1), out=covariance).baddbmm_(rows.mT, rows)
+        whole = self._invert()
         if bool(whole.all()):
             self.covariance.copy_(covariance)
             self.inverse.copy_(inverse)
@@ -105,20 +109,22 @@ class Metric:
             return u[self._group], square[self._group]
         return u.expand(len(self.groups), -1, -1), square.expand(len(self.groups), -1, -1)
 
-    def _inverted(self, covariance: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the damped inverse, and where there is one [G]."""
-        damped = covariance.clone()
-        damped.diagonal(dim1=-2, dim2=-1).add_(self._damping)
-        factor, wrong = torch.linalg.cholesky_ex(damped)
-        diagonal = factor.diagonal(dim1=-2, dim2=-1)
-        whole = (wrong == 0) & _finite(factor) & (diagonal > 0).all(1)
+    def _invert(self) -> Tensor:
+        """Leave damped inverses of the scratch's first matrices in its last; return where there is one, [G]."""
+        covariance, factor, inverse = self._scratch
+        factor.copy_(covariance)
+        factor.diagonal(dim1=-2, dim2=-1).add_(self._damping)
+        wrong = torch.empty(len(factor), dtype=torch.int32, device=factor.device)
+        torch.linalg.cholesky_ex(factor.mT, out=(inverse.mT, wrong))  # column by column, as LAPACK has it: no copies
+        whole: Tensor = (wrong == 0) & _finite(inverse) & (inverse.diagonal(dim1=-2, dim2=-1) > 0).all(1)
         if not bool(whole.all()):  # one that cannot be inverted would be an error for all
-            factor[~whole] = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
-        inverse = torch.cholesky_inverse(factor)
-        return inverse, whole & _finite(inverse)
+            inverse[~whole] = torch.eye(inverse.shape[-1], dtype=inverse.dtype, device=inverse.device)
+        factor.copy_(inverse)
+        torch.cholesky_inverse(factor.mT, out=inverse.mT)
+        whole &= _finite(inverse)
+        return whole
 
 
 def _finite(matrices: Tensor) -> Tensor:
     """Return which of the matrices [G, n, n] are finite, [G]; nan stays nan in a maximum, at a tenth of the cost."""
-    flat = matrices.flatten(1)
-    return torch.isfinite(flat.amax(1)) & torch.isfinite(flat.amin(1))
+    return torch.isfinite(matrices.amax((1, 2))) & torch.isfinite(matrices.amin((1, 2)))
