@@ -40,6 +40,7 @@ ADAM_RATES = [0.0001, 0.0003, 0.001, 0.003, 0.01]
 KFAC: list[dict[str, list[Any]]] = [
     {"average_rate": [0.001, 0.003, 0.01]},
     {"damping": [0.1, 0.3, 1.0]},
+    {"refresh": [64, 512, 2048]},
     {"batch_rule": ["sequential", "affine-projection", "mean"]},
 ]
 TRIED: dict[str, list[dict[str, list[Any]]]] = {

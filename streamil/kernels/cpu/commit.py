@@ -10,10 +10,56 @@ from numba import njit
 
 from streamil.kernels.cpu.products import COMPILED, ONE, ZERO, nonzero, squares
 
-GRADIENT, PROJECTION, NLMS_MEAN = 0, 1, 2
-"""What becomes of the errors: scaled, the minimum-norm solution of the mini-batch, the authors' mean."""
-TINY = np.float32(np.sqrt(np.finfo(np.float32).tiny))
+FIXED, APPROXIMATE, BOUNDED = 0, 1, 2
+"""How long a step of backpropagation is: as told, or as `bp-aprox` or `bp-obgd` have it."""
+SMALLEST = np.finfo(np.float32).tiny
+TINY = np.float32(np.sqrt(SMALLEST))
 EPSILON = np.finfo(np.float32).eps
+
+
+@njit(**COMPILED)
+def approximate_step(sizes: Any, size: int, alpha: Any, bias_norm: Any, live: Any, y: Any, p: Any, r: Any,
+                     z: Any) -> Any:
+    """Return min(alpha, loss / |g|^2) of a mini-batch; see `BPAProx`."""
+    last = len(sizes) - 2
+    loss = square = ZERO
+    for b in range(size):
+        logits = p[b, last + 1]
+        top, total = logits[y[b]], ZERO
+        for j in range(sizes[last + 1]):
+            if live[j] and not logits[j] <= top:
+                top = logits[j]
+        for j in range(sizes[last + 1]):
+            if live[j]:
+                total += np.exp(logits[j] - top)
+        own = np.log(total) + (top - logits[y[b]])
+        loss += ZERO if own < ZERO else own
+        for layer in range(last + 1):
+            for other in range(b + 1):
+                errors = inputs = ZERO
+                for j in range(sizes[layer + 1]):
+                    errors += z[b, layer + 1, j] * z[other, layer + 1, j]
+                for k in range(sizes[layer]):
+                    inputs += r[b, layer, k] * r[other, layer, k]
+                both = errors * (inputs + bias_norm)
+                square += both if other == b else both + both
+    step = loss / size / (SMALLEST if square < SMALLEST else square)
+    return alpha if alpha < step else step
+
+
+@njit(**COMPILED)
+def bounded_step(sizes: Any, inverse_alpha: Any, kappa: Any, bias_norm: Any, r: Any, z: Any) -> Any:
+    """Return 1 / max(1 / alpha, kappa |g|_1) of one sample; see `BPObGD`."""
+    norm = ZERO
+    for layer in range(len(sizes) - 1):
+        errors, inputs = ZERO, bias_norm
+        for j in range(sizes[layer + 1]):
+            errors += abs(z[layer + 1, j])
+        for k in range(sizes[layer]):
+            inputs += abs(r[layer, k])
+        norm += errors * inputs
+    divisor = kappa * norm
+    return ONE / (inverse_alpha if divisor < inverse_alpha else divisor)
 
 
 @njit(**COMPILED)

@@ -35,13 +35,15 @@ class Rates(NamedTuple):
     scale
         What the output's error is multiplied by (bp), or all errors (il-sgd, il-adam).
     inverse_alpha, epsilon, bias_norm
-        1 / alpha, epsilon, and 1 where biases are trained, else 0 (prox).
+        1 / alpha, epsilon, and 1 where biases are trained, else 0 (prox, bp-aprox, bp-obgd).
     bottom, top, keep
         gamma_bottom, - gamma_top, 1 - gamma_decay (inference).
     clamp
         How far the output is drawn to the label (il-sgd, il-adam).
     rate, mean_decay, square_decay, eps
         Of Adam.
+    kappa
+        How far a step stays from where it could overshoot (bp-obgd).
     """
 
     scale: Any
@@ -56,6 +58,7 @@ class Rates(NamedTuple):
     mean_decay: Any
     square_decay: Any
     eps: Any
+    kappa: Any
 
 
 @njit(**COMPILED)

@@ -13,10 +13,13 @@ from torch import Tensor
 from streamil.kernels.cpu import record
 from streamil.kernels.cpu.activity import KINDS
 from streamil.kernels.cpu.calls import DEPTH, NAME, aligned, as_held, line_width, padded, share_members
+from streamil.kernels.cpu.commit import APPROXIMATE, BOUNDED, FIXED
 from streamil.kernels.cpu.errors import Rates
 from streamil.kernels.cpu.record import Bounds, Rule
 from streamil.learners.activations import ACTIVATIONS
 from streamil.learners.bp_adam import BPAdam
+from streamil.learners.bp_aprox import BPAProx
+from streamil.learners.bp_obgd import BPObGD
 from streamil.learners.bp_prox import BPProx
 from streamil.learners.bp_sgd import BPSGD
 from streamil.learners.il_adam import ILAdam
@@ -37,6 +40,7 @@ class Form(NamedTuple):
     relaxed: bool = False
     post: bool = False
     soft: bool = False
+    length: int = FIXED
     regressed: bool = False
     largest: int = 1024
 
@@ -44,6 +48,8 @@ class Form(NamedTuple):
 FORMS: dict[type[StackedPopulation], Form] = {
     BPSGD: Form(lambda member, size: member.learning_rate / size),
     BPAdam: Form(lambda member, size: -1 / size),
+    BPAProx: Form(lambda member, size: 1 / size, length=APPROXIMATE),
+    BPObGD: Form(length=BOUNDED, largest=1),
     BPProx: Form(soft=True, regressed=True),
     ILProx: Form(relaxed=True, regressed=True),
     ILProxAdam: Form(lambda member, size: -1.0, relaxed=True, regressed=True),
@@ -51,7 +57,8 @@ FORMS: dict[type[StackedPopulation], Form] = {
     ILAdam: Form(lambda member, size: -1 / size, post=True, largest=32),
 }
 """The rules that the kernel knows; a rule derived from one of them is another rule. Post-activations have no zeros to
-be skipped, so that from some mini-batch size on BLAS is faster."""
+be skipped, so that from some mini-batch size on BLAS is faster; more samples than one can cancel in the 1-norm that
+bp-obgd looks at."""
 
 
 def supports(population: StackedPopulation) -> bool:
@@ -87,8 +94,8 @@ class CPUKernel:
         self._rule = Rule(
             kind=kind, relaxed=form.relaxed, steps=getattr(first, "inference_steps", 0),
             fresh=getattr(first, "target", "") == "fresh", sequential=getattr(first, "sweep", "") == "sequential",
-            soft=form.soft, regressed=form.regressed, mean=getattr(first, "batch_rule", "") == "nlms-mean",
-            biases=first.train_biases)
+            soft=form.soft, length=form.length, regressed=form.regressed,
+            mean=getattr(first, "batch_rule", "") == "nlms-mean", biases=first.train_biases)
         self._table = np.array([_rates(member, form.scale(member, size)) for member in population.members], np.float32)
         self._run, self._adams = record.learn_post if form.post else record.learn, bool(population.slots)
         self._held: list[Tensor] = []
@@ -135,7 +142,8 @@ def _rates(member: Any, scale: float) -> Rates:
     return Rates(
         scale=scale, inverse_alpha=1 / get("alpha", 1.0), epsilon=get("epsilon"), bias_norm=float(member.train_biases),
         bottom=get("gamma_bottom"), top=-get("gamma_top"), keep=1 - get("gamma_decay"), clamp=get("clamp"),
-        rate=get("learning_rate"), mean_decay=betas[0], square_decay=betas[1], eps=get("eps"))
+        rate=get("learning_rate"), mean_decay=betas[0], square_decay=betas[1], eps=get("eps"),
+        kappa=get("kappa"))
 
 
 class _Room(NamedTuple):

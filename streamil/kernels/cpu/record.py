@@ -9,7 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from streamil.kernels.cpu.commit import adam, add, regress
+from streamil.kernels.cpu.commit import (
+    APPROXIMATE,
+    FIXED,
+    adam,
+    add,
+    approximate_step,
+    bounded_step,
+    regress,
+)
 from streamil.kernels.cpu.errors import Rates, backpropagate, forward, relax, relax_post
 from streamil.kernels.cpu.kept import kept
 from streamil.kernels.cpu.products import COMPILED, ONE, ZERO, nonzero, squares
@@ -28,6 +36,8 @@ class Rule(NamedTuple):
         Of inference.
     soft
         Whether backpropagation starts from the soft target.
+    length
+        Of a step of backpropagation: FIXED, APPROXIMATE or BOUNDED.
     regressed, mean
         Whether each layer's errors are regressed on its inputs, and whether by the authors' mean.
     biases
@@ -40,6 +50,7 @@ class Rule(NamedTuple):
     fresh: bool
     sequential: bool
     soft: bool
+    length: int
     regressed: bool
     mean: bool
     biases: bool
@@ -101,7 +112,7 @@ def _learn(sources: str, *, post: bool) -> Any:
         Parameters
         ----------
         members, table
-            Places of the members; their rates [A, 12], in the order of `Rates`.
+            Places of the members; their rates [A, 13], in the order of `Rates`.
         weights, biases
             For each layer, [A, in, out] (the last one [A, out, in]) and [A, 1, out].
         slots, adams, step
@@ -129,7 +140,7 @@ def _learn(sources: str, *, post: bool) -> Any:
             a = members[place]
             done[a] = 0
             rates = Rates(table[a, 0], table[a, 1], table[a, 2], table[a, 3], table[a, 4], table[a, 5], table[a, 6],
-                          table[a, 7], table[a, 8], table[a, 9], table[a, 10], table[a, 11])
+                          table[a, 7], table[a, 8], table[a, 9], table[a, 10], table[a, 11], table[a, 12])
             for batch in range(len(y) // size):
                 left = ZERO
                 for b in range(size):
@@ -157,6 +168,16 @@ def _learn(sources: str, *, post: bool) -> Any:
                             for layer in range(1, last + 2):
                                 for j in range(sizes[layer]):
                                     z[b, layer, j] = rates.scale * e[b, layer, j]
+                if rule.length != FIXED:
+                    if rule.length == APPROXIMATE:
+                        factor = approximate_step(sizes, size, ONE / rates.inverse_alpha, rates.bias_norm, live,
+                                                  y[batch * size : (batch + 1) * size], p, r, z)
+                    else:
+                        factor = bounded_step(sizes, rates.inverse_alpha, rates.kappa, rates.bias_norm, r[0], z[0])
+                    for b in range(size):
+                        for layer in range(1, last + 2):
+                            for j in range(sizes[layer]):
+                                z[b, layer, j] *= factor
                 energy[a] = np.float32(0.5) * left / size
                 if not diverged[a]:
                     reach = ZERO
