@@ -34,10 +34,12 @@ def kernel_name(rule: type[Population], device: torch.device) -> str:
         from streamil.kernels.cpu import calls, kfac_populations, populations
 
         return calls.NAME if rule in (*populations.FORMS, *kfac_populations.RULES) else PLAIN
-    from streamil.kernels.gpu import il_prox
+    from streamil.kernels.gpu import graph, il_prox
     from streamil.learners.il_prox import ILProx
 
-    return il_prox.ILProxKernel.name if rule is ILProx and il_prox.TRITON else PLAIN
+    if rule is ILProx and il_prox.TRITON:
+        return il_prox.ILProxKernel.name
+    return graph.GraphKernel.name if rule in graph.RULES else PLAIN
 
 
 def choose(population: StackedPopulation) -> Kernel | None:
@@ -55,6 +57,8 @@ def choose(population: StackedPopulation) -> Kernel | None:
         if populations.supports(population):
             return populations.CPUKernel(population)
         return kfac_populations.KFacKernel.of(population)
-    from streamil.kernels.gpu import il_prox
+    from streamil.kernels.gpu import graph, il_prox
 
-    return il_prox.ILProxKernel() if il_prox.TRITON and il_prox.supports(population) else None
+    if il_prox.TRITON and il_prox.supports(population):
+        return il_prox.ILProxKernel()
+    return graph.GraphKernel() if graph.supports(population) else None

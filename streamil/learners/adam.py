@@ -7,6 +7,7 @@ from typing import Annotated, cast
 
 import torch
 from pydantic import Field
+from torch import Tensor
 from torch.optim.adam import adam
 
 from streamil.learners.factors import Factors, bias_step
@@ -55,6 +56,10 @@ class Adam(StackedPopulation):
         return self._peak * self._stretch + step * step
 
     def _apply(self, factors: list[Factors]) -> None:
+        self._apply_at(factors, self.steps - 1)
+
+    def _apply_at(self, factors: list[Factors], before: int | Tensor) -> None:
+        """Apply the update after so many earlier ones; a CUDA graph has their number on the device."""
         for place, (errors, presynaptic, ones) in enumerate(factors):
             torch.bmm(errors.mT, presynaptic, out=self._gradients[2 * place])
             self._gradients[2 * place + 1].copy_(bias_step(errors, ones))
@@ -62,7 +67,7 @@ class Adam(StackedPopulation):
         slots = self.parameters.slots
         # torch's fused step reads and writes each weight once; one call per member, whose rates differ
         for place, member in self._moving:
-            counts = [count.fill_(self.steps - 1) for count in self._counts[taken]]
+            counts = [count.fill_(before) for count in self._counts[taken]]
             weights, gradients, means, squares = (
                 [tensor[place] for tensor in tensors[taken]]
                 for tensors in (self.parameters.flat, self._gradients, slots["mean"], slots["square"]))

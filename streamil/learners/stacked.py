@@ -179,9 +179,7 @@ class StackedPopulation(Population):
 
     def _commit(self, factors: list[Factors]) -> None:
         """Apply an update, unless it would leave a member non-finite: that one stops where it is."""
-        if self._stopped:  # zeros in place of whatever the stopped ones came up with: 0 * inf would be nan
-            still = self._diverged.view(-1, 1, 1)
-            factors = [Factors(*(None if t is None else t.masked_fill(still, 0) for t in each)) for each in factors]  # type: ignore[arg-type]
+        factors = self._stilled(factors)
         elements = torch.cat([t.reshape(-1) for t in self._moves(factors)])
         largest = elements.abs_().amax().clamp_min_(1).item()  # nan stays nan
         self._bound += self._reach(largest * largest * factors[0].errors.shape[1])
@@ -198,6 +196,13 @@ class StackedPopulation(Population):
             tensor[bad] = before[name][bad]
         self._diverged |= bad
         self._refresh()
+
+    def _stilled(self, factors: list[Factors]) -> list[Factors]:
+        """Put zeros in place of whatever the stopped members came up with: 0 * inf would be nan."""
+        if not self._stopped:
+            return factors
+        still = self._diverged.view(-1, 1, 1)
+        return [Factors(*(None if t is None else t.masked_fill(still, 0) for t in each)) for each in factors]  # type: ignore[arg-type]
 
     def _moves(self, factors: list[Factors]) -> list[Tensor]:
         """Return what must be finite for the update to be."""
