@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -132,7 +133,8 @@ def _ours(plan: Plan, subject: Subject, size: int, members: int, records: Record
         way = "plain" if getattr(population, "kernel", None) is None else "kernel"
         if way == "plain" and kernels == "auto":
             yield Absent(subject.text, "kernel", members, size, f"no kernel for it on {plan.device}")
-        yield Contestant(subject.text, way, members, size, population.learn, own, population)
+        period = math.lcm(*(getattr(member, "refresh", 1) for member in population.members))
+        yield Contestant(subject.text, way, members, size, population.learn, own, population, period)
         if way == "plain" or members > min(plan.sizes_of(subject)):
             return
 

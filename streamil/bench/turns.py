@@ -35,6 +35,9 @@ class Contestant:
         Inputs and labels, in its own form; taken again and again.
     population
         Ours, where it is one.
+    period
+        Samples after which its cost repeats, if it does: so often K-FAC's metric is renewed, after four times as many.
+        It is warm then, and a turn is whole periods.
     first_call
         Seconds of the very first call: what has to be compiled counts.
     seconds
@@ -50,6 +53,7 @@ class Contestant:
     learn: Callable[[Any, Any], object]
     records: Sequence[tuple[Any, Any]]
     population: Population | None = None
+    period: int = 1
     first_call: float = math.nan
     seconds: list[float] = field(default_factory=list)
     diverged: int = 0
@@ -57,10 +61,14 @@ class Contestant:
     _taken: int = 0
 
     def warm_up(self, clock: Clock, least: float) -> float:
-        """Learn three times; return what a turn of `least` seconds or more takes."""
+        """Learn three times, and four periods; return what a turn of `least` seconds or more takes."""
         self.first_call = self._call(clock)
         second = min(self._call(clock), self._call(clock))
-        self._calls = max(1, math.ceil(least / second))
+        samples = len(self.records[0][1])
+        while self._taken * samples < 5 * self.period:
+            self._call(clock)
+        whole = math.lcm(samples, self.period) // samples
+        self._calls = max(1, math.ceil(least / second / whole)) * whole
         return self._calls * second
 
     def take_turn(self, clock: Clock) -> None:

@@ -51,7 +51,7 @@ def test_a_device_that_is_not_there_is_one_line() -> None:
 def test_an_interrupted_one_tells_what_it_has(tmp_path: Path) -> None:
     sizes = [str(size) for size in range(1, 41)]
     asked = [part for size in sizes for part in ("--batch-size", size)]
-    with running("bench", "--quick", "--seconds", "600", "--json", tmp_path / "bench.json", *asked) as one:
+    with running("bench", "--quick", "--algorithm", "il-prox", "--algorithm", "bp-sgd", "--seconds", "600", "--json", tmp_path / "bench.json", *asked) as one:
         one.wait_for("measuring")
         used = one.family()[0].cpu_times().user
         while one.process.poll() is None and one.family()[0].cpu_times().user < used + 6:

@@ -145,6 +145,17 @@ def test_one_update_is_what_is_told() -> None:
     assert one.seconds == [0.5]  # two updates a call
 
 
+@pytest.mark.parametrize(("period", "warm", "turn"), [(1, 3, 1), (12, 8, 3), (16, 10, 2)])
+def test_who_costs_more_now_and_then_is_measured_over_whole_periods(period: int, warm: int, turn: int) -> None:
+    taken: list[int] = []
+    records = [(torch.zeros(8, 1), torch.zeros(8))]
+    one = Contestant("a", "kernel", 1, 1, lambda x, y: taken.append(len(y)), records, period=period)
+    one.warm_up(lambda: float(len(taken)), 0.5)
+    assert len(taken) == warm
+    one.take_turn(lambda: float(len(taken)))
+    assert len(taken) - warm == turn and turn * 8 % period == 0
+
+
 def test_the_clock_of_a_gpu_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[None] = []
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append(None))
