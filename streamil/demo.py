@@ -202,6 +202,10 @@ def _watch(consumer: Child, producer: Child, url: str, stop: threading.Event, te
     first = True
     with live_race() as show:
         while not stop.is_set():
+            while first and not consumer.new.empty():
+                _, waits, why = consumer.new.get().partition("compiling kernels")
+                if waits:
+                    tell(waits + why)
             status = fetch_status(url)
             if status is not None and status["samples"]:
                 if first and any(arm["samples"] for arm in status["arms"]):

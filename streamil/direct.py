@@ -59,6 +59,7 @@ def run(experiment: Experiment, *, limit: int | None = None, out: Path | None = 
     if out is not None:
         from streamil.report.plot import plot_accuracy  # now: after a Ctrl-C there is no time for large imports
     race = Race(experiment)
+    race.prepare(tell)
     stop = stop or threading.Event()
     wanted = min((size for size in (limit, experiment.stream.limit) if size is not None), default=None)
     ordinal = 0

@@ -196,6 +196,7 @@ def attach(learner: Learner, *, topic: str, label: str | None = None, x: str | N
     experiment = experiment_of(learner, topic, label=label, x=x, id=id, time=time, labels=labels,
                                kafka=where, snapshots=snapshots, tell=tell)
     race = Race(experiment)
+    race.prepare(tell)
     attachment = Attachment(race, options, until=until, stop=stop, tell=tell)
     learner._attached(race)
     return attachment

@@ -27,7 +27,9 @@ from streamil.errors import StreamilError
 from streamil.experiment import Experiment
 from streamil.features import Featurizer
 from streamil.held import Held
+from streamil.kernels import prepare
 from streamil.late_labels import LateLabels, Said, Waiting
+from streamil.log import nobody
 from streamil.predictions import Predictions, Told
 from streamil.race_state import Changes
 from streamil.racing_arm import RacingArm, choose_device
@@ -97,6 +99,11 @@ class Race:
         self._backlog = Backlog()
         self.held = Held(experiment.evaluation.held)
         self._labelled_segment, self._looked = 0, 0
+
+    def prepare(self, tell: Callable[[str], object] = nobody) -> None:
+        """Have ready what learning needs on this machine: where it is compiled first, `tell` is told."""
+        if self.device.type == "cpu" and self.experiment.service.kernels == "auto":
+            prepare({arm.plan.algorithm for arm in self.arms.values()}, tell)
 
     def feed(self, records: Records, ordinals: NDArray[np.int64]) -> tuple[Rejected, ...]:
         """Take samples in: every arm predicts, then learns, each mini-batch that is full.

@@ -79,6 +79,7 @@ def consume(experiment: Experiment, *, until: int | None = None, options: Option
                 Server(metrics or experiment.service.metrics, telemetry, view.status, view.ready, view.pictures,
                        Access.of(experiment.service.http))))
             tell(Event(f"metrics and page at {server.url}/", url=server.url))
+            race.prepare(tell)
             if opened(experiment, attachment, attachment.open, wait, stop, tell):
                 _learn(race, attachment, view, tell)
         view.state = "stopped" if stop.is_set() else "done"

@@ -5,7 +5,13 @@ The plain rules in `streamil.learners` are the specification; what a kernel does
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamil.log import Event, nobody
 
 if TYPE_CHECKING:
     import torch
@@ -14,10 +20,12 @@ if TYPE_CHECKING:
     from streamil.learners.population import Population
     from streamil.learners.stacked import StackedPopulation
 
-__all__ = ["PLAIN", "choose", "kernel_name"]
+__all__ = ["PLAIN", "choose", "kernel_name", "prepare"]
 
 PLAIN = "none"
 """Name of no kernel."""
+PATIENCE = 1.5
+"""Seconds after which who waits for a compilation is told why."""
 
 
 def kernel_name(rule: type[Population], device: torch.device) -> str:
@@ -62,3 +70,26 @@ def choose(population: StackedPopulation) -> Kernel | None:
     if il_prox.TRITON and il_prox.supports(population):
         return il_prox.ILProxKernel()
     return graph.GraphKernel() if graph.supports(population) else None
+
+
+def prepare(algorithms: Iterable[str] | None, tell: Callable[[str], object] = nobody) -> None:
+    """Take from disk, or compile for this machine's CPU, what these rules need, or all: no sample waits for it then.
+
+    Examples
+    --------
+    >>> prepare(["il-prox", "another.module:arm"])
+    """
+    from streamil.kernels.cpu import kfac_populations, populations
+    from streamil.learners import create
+
+    known = [rule.algorithm for rule in (*populations.FORMS, *kfac_populations.RULES)]
+    wanted = set(known if algorithms is None else algorithms)
+    slow = threading.Timer(PATIENCE, tell, [Event("compiling kernels for this CPU, once: up to half a minute")])
+    slow.daemon = True
+    slow.start()
+    try:
+        for algorithm in known:
+            if algorithm in wanted:
+                create(algorithm, [2, 2, 2]).learn(np.zeros((1, 2), np.float32), np.zeros(1, np.int64))
+    finally:
+        slow.cancel()

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from streamil.kernels.cpu.kfac_populations import RULES
-from streamil.kernels.cpu.populations import FORMS
-from streamil.learners import create
+from streamil.kernels import prepare
 
 if __name__ == "__main__":
-    for rule in (*FORMS, *RULES):
-        create(rule.algorithm, [2, 2, 2]).learn(np.zeros((1, 2), np.float32), np.zeros(1, np.int64))
+    prepare(None)

@@ -262,7 +262,7 @@ def _learn(sources: str) -> Any:
         live, known
             Classes [C] that take part, and their count.
         logits, energy
-            Filled: [A, N, >= C], [A] of the last sample.
+            Filled: [A, N, C], [A] of the last sample.
         diverged
             Members [A] that do not learn any more.
         bounds, careless

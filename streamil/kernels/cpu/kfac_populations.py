@@ -77,8 +77,9 @@ class KFacKernel:
 
     def learn(self, population: KFac, x: Tensor, y: Tensor, logits: Tensor) -> None:
         """Predict, then learn, whole mini-batches in order; see `Kernel.learn`."""
-        size, begin = population.batch_size, 0
-        call = _Call(self, population, x.contiguous().numpy(), y.numpy(), logits.numpy())
+        begin = 0
+        out = np.empty(logits.shape, np.float32)  # arrays of one layout always: for another all is compiled anew
+        call = _Call(self, population, x.contiguous().numpy(), y.numpy(), out)
         while begin < len(y):
             end = min(len(y), begin + AT_ONCE, begin + population._due - population._samples)
             call.learn(begin, end)
@@ -86,7 +87,8 @@ class KFacKernel:
             population._learned += end - begin
             population._count(end - begin)
             begin = end
-        population.steps += len(y) // size
+        logits.copy_(torch.from_numpy(out))
+        population.steps += len(y) // population.batch_size
         if self.rule.ray:
             cast("ILKFac", population)._rest = torch.from_numpy(call.energy)
 
@@ -165,13 +167,12 @@ class _Call:
 
     def _run(self, room: _Room, members: Array, origin: int, begin: int, end: int, *, careless: bool = False) -> None:
         """Let some members learn from `begin` on, in the block from `origin` on; `_done` says how far each came."""
-        population, size = self._population, self._population.batch_size
-        first = begin // size * size  # the mini-batch that goes on
+        population = self._population
         kfac.learn(
-            self._kernel.rule, members, self._kernel.table, self._sizes, self._state, self._projected, size,
-            origin - first, begin - first, end - first, population._samples, population._learned, population._place,
-            self._x[first:], self._y[first:], self._live, population._known, self._logits[:, first:], self.energy,
-            self._diverged, self._bounds, careless, room.passes, room.rows, room.edges, self._done)
+            self._kernel.rule, members, self._kernel.table, self._sizes, self._state, self._projected,
+            population.batch_size, origin, begin, end, population._samples, population._learned, population._place,
+            self._x, self._y, self._live, population._known, self._logits, self.energy, self._diverged, self._bounds,
+            careless, room.passes, room.rows, room.edges, self._done)
         self._done[members] += begin - origin
 
     def _carefully(self, member: int, begin: int, end: int) -> None:

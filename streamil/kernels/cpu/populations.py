@@ -175,7 +175,8 @@ class _Call:
         self._sizes = np.array(population.layers)
         self._arrays = kernel.arrays(population)
         self._live = population._live.numpy()
-        self._logits = logits.numpy()
+        self._logits = logits
+        self._out = np.empty(logits.shape, np.float32)  # arrays of one layout always: for another all is compiled anew
         self.energy = np.zeros(members, np.float32)
         self._diverged = population._diverged.numpy().copy()
         self._bounds = Bounds(
@@ -191,12 +192,11 @@ class _Call:
         """Let some members learn from mini-batch `begin` on; `done` says how far each came."""
         kernel, population = self._kernel, self._population
         size = population.batch_size
-        part = slice(begin * size, None if end is None else end * size)
         kernel._run(
-            kernel._rule, members, kernel._table, self._sizes, *self._arrays, kernel._adams, population.steps + begin,
-            size, self._x[part], self._y[part], self._live, self._logits[:, part], self.energy, self._diverged,
+            kernel._rule, members, kernel._table, self._sizes, *self._arrays, kernel._adams, population.steps, size,
+            begin, len(self._y) // size if end is None else end, self._x, self._y, self._live, self._out, self.energy,
+            self._diverged,
             self._bounds, careless, room.rows, room.fed, room.passes, room.ones, room.gram, room.products, self.done)
-        self.done[members] += begin
 
     def carefully(self, room: _Room, member: int) -> None:
         """Let a member go on past an update that could leave something non-finite; what does is taken back."""
@@ -214,8 +214,9 @@ class _Call:
             self.run(room, one, at + 1)
 
     def finish(self) -> None:
-        """Give the population what was counted for each member."""
+        """Give the population what was counted for each member, and the logits to who asked."""
         population = self._population
+        self._logits.copy_(torch.from_numpy(self._out))
         population._diverged.copy_(torch.from_numpy(self._diverged))
         if self._careful:
             population._refresh()

@@ -105,9 +105,10 @@ def _learn(sources: str, *, post: bool) -> Any:
     """Return the kernel for rules with or without post-activations, each compiled when it is needed first."""
 
     def learn(rule: Rule, members: Any, table: Any, sizes: Any, weights: Any, biases: Any, slots: Any, adams: bool,
-              step: int, size: int, x: Any, y: Any, live: Any, logits: Any, energy: Any, diverged: Any, bounds: Bounds,
-              careless: bool, rows: Any, fed: Any, room: Any, ones: Any, gram: Any, products: Any, done: Any) -> None:
-        """Predict, then learn, the mini-batches of x [N, F], y [N] for the members named.
+              step: int, size: int, begin: int, end: int, x: Any, y: Any, live: Any, logits: Any, energy: Any,
+              diverged: Any, bounds: Bounds, careless: bool, rows: Any, fed: Any, room: Any, ones: Any, gram: Any,
+              products: Any, done: Any) -> None:
+        """Predict, then learn, mini-batches `begin` to `end` of x [N, F], y [N] for the members named.
 
         Parameters
         ----------
@@ -116,13 +117,13 @@ def _learn(sources: str, *, post: bool) -> Any:
         weights, biases
             For each layer, [A, in, out] (the last one [A, out, in]) and [A, 1, out].
         slots, adams, step
-            State of Adam, whether it is used, and mini-batches learned before.
+            State of Adam, whether it is used, and mini-batches learned before the first of x.
         size
             Samples of a mini-batch.
         live
             Classes [C] that take part; all of y are.
         logits, energy
-            Filled: [A, N, >= C] from before each update, [A] of the last mini-batch.
+            Filled: [A, N, C] from before each update, [A] of the last mini-batch.
         diverged
             Members [A] that do not learn any more.
         bounds, careless
@@ -130,7 +131,7 @@ def _learn(sources: str, *, post: bool) -> Any:
         rows, fed, room, ones, gram, products
             Working memory: [2, n + 1], [3, n], [5, B, L + 1, n], [B, L, 1], [B, B], [L].
         done
-            Filled: mini-batches [A] that each member has taken.
+            Filled: the mini-batch [A] that each member has come to.
         """
         sources  # noqa: B018
         last = len(sizes) - 2
@@ -138,10 +139,10 @@ def _learn(sources: str, *, post: bool) -> Any:
         h, p, r, e, z = room[0], room[1], room[2], room[3], room[4]
         for place in range(len(members)):
             a = members[place]
-            done[a] = 0
+            done[a] = begin
             rates = Rates(table[a, 0], table[a, 1], table[a, 2], table[a, 3], table[a, 4], table[a, 5], table[a, 6],
                           table[a, 7], table[a, 8], table[a, 9], table[a, 10], table[a, 11], table[a, 12])
-            for batch in range(len(y) // size):
+            for batch in range(begin, end):
                 left = ZERO
                 for b in range(size):
                     s = batch * size + b

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import torch
 
-from streamil.kernels import kernel_name
-from streamil.kernels.cpu import kfac_populations
+from streamil.kernels import kernel_name, prepare
+from streamil.kernels.cpu import kfac, kfac_populations, record
 from streamil.kernels.cpu.calls import NAME, WORTH_A_THREAD
 from streamil.kernels.cpu.populations import FORMS
 from streamil.learners import create, learner_class
@@ -192,6 +193,31 @@ def test_compiled_anew_and_taken_from_disk_it_gives_the_same_bits(tmp_path):
     said = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}).stdout for _ in range(2)]
     assert said[0] == said[1] and list(tmp_path.rglob("*.nbc")), "one function, inlined: none of its parts is taken from elsewhere"
+
+
+@pytest.mark.parametrize("algorithm", RULES)
+def test_all_shapes_and_cuts_are_one_compilation(algorithm):
+    prepare([algorithm])
+    for members, count in ((1, 1), (3, 5)):
+        x, y = samples(np.random.default_rng(0), [6, 4, 7], count)
+        population = create(algorithm, [6, 4, 7], [{"seed": seed} for seed in range(members)], growing=members > 1)
+        population.learn(x, y)
+        if members > 1:
+            weights = population.weights
+            weights[0][0][1] = 3e38
+            population.weights = weights  # near overflow a member goes on by itself
+            population.learn(x, y)
+    assert all(len(one.signatures) <= 1 for one in (record.learn, record.learn_post, kfac.learn, kfac.project))
+
+
+def test_who_waits_for_a_compilation_is_told_and_nobody_else(monkeypatch):
+    told: list[str] = []
+    prepare(["il-prox", "bp-sgd", "another.module:arm"], told.append)
+    assert not told
+    monkeypatch.setattr("streamil.kernels.PATIENCE", 0.0)
+    monkeypatch.setattr("streamil.learners.create", lambda *given: time.sleep(0.3) or create(*given))
+    prepare(["il-prox"], told.append)
+    assert told == ["compiling kernels for this CPU, once: up to half a minute"]
 
 
 def test_where_nothing_can_be_kept_each_process_compiles(tmp_path):
