@@ -97,20 +97,21 @@ def by_size() -> str:
 
 @pytest.mark.kafka
 def test_prometheus_reads_the_final_accuracies_of_a_whole_demo(installed_kafka: None, tmp_path: Path) -> None:
-    arguments = ("demo", "--samples", 1500, "--out", tmp_path / "demo", "--stay", "--metrics", "127.0.0.1:0")
+    arguments = ("demo", "--samples", 6000, "--out", tmp_path / "demo", "--stay", "--metrics", "127.0.0.1:0")
     with prometheus(tmp_path / "prometheus") as server, running(*arguments) as demo:
         page = demo.wait_for("http://127.0.0.1:", 90)
         server.scrape("streamil-consumer", re.search(r"http://[\d.:]+", page)[0])
         until(lambda: (tmp_path / "demo" / "report.html").is_file(), 120, demo)
         summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
-        until(lambda: server.value("streamil_learned_samples") == summary["samples"] == 1500, 20, demo)
+        until(lambda: server.value("streamil_learned_samples") == summary["samples"] == 6000, 20, demo)
         time.sleep(2)  # two more scrapes: what is read now was scraped after the end
         for window, key in (("cumulative", "accuracy"), ("windowed", "windowed")):
             read = {(labels["arm"], labels["member"]): value for labels, value in
                     server.query(f'streamil_prequential_accuracy_ratio{{window="{window}"}}')}
             assert read == {(name, str(place)): member[key] for name, arm in summary["arms"].items()
                             for place, member in enumerate(arm["members"])}
-        assert min(map(len, [values for _, values in server.course("streamil_learned_samples", time.time() - 300, time.time())])) > 5
+        until(lambda: min(len(values) for _, values in
+                          server.course("streamil_learned_samples", time.time() - 300, time.time())) > 5, 20, demo)
 
 
 @pytest.mark.kafka
