@@ -24,6 +24,7 @@ from streamil.errors import ExperimentError, StreamilError
 from streamil.experiment import Kafka
 from streamil.experiment_file import nearest
 from streamil.kafka import ensure_topic
+from streamil.kernels import COMPILING
 from streamil.live_view import live_race
 from streamil.local_kafka import LocalKafka
 from streamil.report.lines import result_lines
@@ -203,9 +204,8 @@ def _watch(consumer: Child, producer: Child, url: str, stop: threading.Event, te
     with live_race() as show:
         while not stop.is_set():
             while first and not consumer.new.empty():
-                _, waits, why = consumer.new.get().partition("compiling kernels")
-                if waits:
-                    tell(waits + why)
+                if consumer.new.get().endswith(COMPILING):
+                    tell(COMPILING)
             status = fetch_status(url)
             if status is not None and status["samples"]:
                 if first and any(arm["samples"] for arm in status["arms"]):

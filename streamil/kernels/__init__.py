@@ -24,6 +24,7 @@ __all__ = ["PLAIN", "choose", "kernel_name", "prepare"]
 
 PLAIN = "none"
 """Name of no kernel."""
+COMPILING = "compiling kernels for this CPU, once: up to half a minute"
 PATIENCE = 1.5
 """Seconds after which who waits for a compilation is told why."""
 
@@ -64,7 +65,7 @@ def choose(population: StackedPopulation) -> Kernel | None:
 
         if populations.supports(population):
             return populations.CPUKernel(population)
-        return kfac_populations.KFacKernel.of(population)
+        return kfac_populations.KFacKernel(population) if kfac_populations.supports(population) else None
     from streamil.kernels.gpu import graph, il_prox
 
     if il_prox.TRITON and il_prox.supports(population):
@@ -84,7 +85,7 @@ def prepare(algorithms: Iterable[str] | None, tell: Callable[[str], object] = no
 
     known = [rule.algorithm for rule in (*populations.FORMS, *kfac_populations.RULES)]
     wanted = set(known if algorithms is None else algorithms)
-    slow = threading.Timer(PATIENCE, tell, [Event("compiling kernels for this CPU, once: up to half a minute")])
+    slow = threading.Timer(PATIENCE, tell, [Event(COMPILING)])
     slow.daemon = True
     slow.start()
     try:

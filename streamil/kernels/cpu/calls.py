@@ -14,6 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from streamil.kernels.cpu.activity import KINDS
+from streamil.learners.activations import ACTIVATIONS
+from streamil.learners.stacked import StackedPopulation
+
 NAME = f"numba {numba.__version__} for {llvmlite.binding.get_host_cpu_name()}"
 DEPTH = 8
 """Layers of weights, at most: a kernel is compiled once for all depths up to here."""
@@ -23,6 +27,17 @@ WORTH_A_THREAD = 4e6
 """Products and sums of a call that are worth a second thread."""
 Array = NDArray[Any]
 _NOTHING = np.empty((0, 0, 0), np.float32)
+
+
+def fits(population: StackedPopulation) -> bool:
+    """Return whether a population's precision, device and depth are those that kernels are compiled for."""
+    return (population._like.dtype == torch.float32 and population._like.device.type == "cpu"
+            and len(population.layers) <= DEPTH + 1)
+
+
+def kind_of(population: StackedPopulation) -> int:
+    """Return the number of a population's nonlinearity."""
+    return next(KINDS[name] for name, one in ACTIVATIONS.items() if one is population.activation)
 
 
 def line_width(layers: Sequence[int]) -> int:
@@ -46,6 +61,27 @@ def as_held(weights: Sequence[Tensor]) -> tuple[Array, ...]:
     arrays = [weight.mT.numpy() for weight in weights[:-1]] + [weight.numpy() for weight in weights[-1:]]
     assert all(array.flags.c_contiguous for array in arrays)
     return padded(arrays)
+
+
+def same(tensors: Sequence[Tensor], held: Sequence[Tensor]) -> bool:
+    """Return whether the tensors are the very ones held, so that views of these still are views of them."""
+    return len(tensors) == len(held) and all(a is b for a, b in zip(tensors, held, strict=True))
+
+
+def try_out(own: Sequence[Tensor], step: Callable[[], None]) -> bool:
+    """Take a step that may leave a member's state non-finite; take it back then, and return False."""
+    before = [tensor.clone() for tensor in own]
+    step()
+    finite = all(bool(torch.isfinite(tensor).all()) for tensor in own)
+    for tensor, kept in zip(own, before, strict=True):
+        if not finite:
+            tensor.copy_(kept)
+    return finite
+
+
+def largest(own: Sequence[Tensor]) -> float:
+    """Return how far a member's state is from zero."""
+    return max(float(tensor.abs().max()) for tensor in own if tensor.numel())
 
 
 def share_members(run: Callable[[int, Array], None], members: int, work: float) -> None:

@@ -105,6 +105,16 @@ def times(inverse: Any, bias: Any, r: Any, n: int, rows: Any, count: int, u: Any
 
 
 @njit(**COMPILED)
+def fast(kind: int, state: KFacState, a: int, sizes: Any, x: Any, rows: Any, p: Any, r: Any) -> int:
+    """Run member a's fast weights on x; leave p, r, and in rows[0] the inputs that are not zero; return their count."""
+    count: int = nonzero(x, sizes[0], rows[0])
+    for i in range(sizes[0]):
+        r[0, i] = x[i]
+    forward(kind, state.weights, state.biases, a, sizes, rows[0], count, rows[1], p, r)
+    return count
+
+
+@njit(**COMPILED)
 def averaged(kind: int, state: KFacState, a: int, sizes: Any, inputs: Any, count: int, rows: Any, x: Any, first: Any,
              p: Any, r: Any, room: Any) -> None:
     """Leave the averaged weights' predictions of x in p, `first` being p_1 of the fast ones."""
@@ -285,10 +295,7 @@ def _learn(sources: str) -> Any:
             for s in range(begin, end):
                 first = s % size == 0
                 for b in range(size if first else 1):  # the whole mini-batch is predicted before any of it is learned
-                    count = nonzero(x[s + b], sizes[0], rows[0])
-                    for i in range(sizes[0]):
-                        r[0, i] = x[s + b, i]
-                    forward(rule.kind, state.weights, state.biases, a, sizes, rows[0], count, rows[1], p, r)
+                    count = fast(rule.kind, state, a, sizes, x[s + b], rows, p, r)
                     if not first:
                         continue
                     if not rule.adaptive:
@@ -308,10 +315,7 @@ def _learn(sources: str) -> Any:
                     done[a] += 1
                     continue
                 if first and size > 1:
-                    count = nonzero(x[s], sizes[0], rows[0])
-                    for i in range(sizes[0]):
-                        r[0, i] = x[s, i]
-                    forward(rule.kind, state.weights, state.biases, a, sizes, rows[0], count, rows[1], p, r)
+                    fast(rule.kind, state, a, sizes, x[s], rows, p, r)
                 number = learned + s - origin + 1
                 newest = max(rates.precision_rate, np.float32(1.0 / number))
                 top = g[last + 1]

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from functools import partial
+from typing import Any, NamedTuple, TypeGuard, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from streamil.kernels.cpu import kfac
-from streamil.kernels.cpu.activity import KINDS
 from streamil.kernels.cpu.calls import (
-    DEPTH,
     NAME,
     Array,
     aligned,
     as_held,
+    fits,
+    kind_of,
+    largest,
     line_width,
     padded,
+    same,
     share_members,
+    try_out,
 )
 from streamil.kernels.cpu.kfac import KFacRates, KFacRule, KFacState, Projected
 from streamil.kernels.cpu.record import Bounds
-from streamil.learners.activations import ACTIVATIONS
 from streamil.learners.bp_kfac import BPKFac
 from streamil.learners.il_kfac import ILKFac
 from streamil.learners.kfac import KFac
@@ -33,7 +36,7 @@ AT_ONCE = 64
 """Samples of a call, at most: what the input layer's metric makes of them is kept meanwhile."""
 
 
-def supports(population: StackedPopulation) -> bool:
+def supports(population: StackedPopulation) -> TypeGuard[KFac]:
     """Return whether the kernel knows this population's way to learn: sample by sample, and along the ray.
 
     Examples
@@ -45,9 +48,8 @@ def supports(population: StackedPopulation) -> bool:
     if type(population) not in RULES:
         return False
     one: Any = population.members[0]
-    return (getattr(one, "inference", "ray") == "ray" and len(population.layers) <= DEPTH + 1
-            and (one.batch_rule == "sequential" or population.batch_size == 1)
-            and population._like.dtype == torch.float32 and population._like.device.type == "cpu")
+    return (getattr(one, "inference", "ray") == "ray" and fits(population)
+            and (one.batch_rule == "sequential" or population.batch_size == 1))
 
 
 class KFacKernel:
@@ -61,15 +63,9 @@ class KFacKernel:
 
     name = NAME
 
-    @classmethod
-    def of(cls, population: StackedPopulation) -> KFacKernel | None:
-        """Return one for a population that `supports` says yes to."""
-        return cls(cast("KFac", population)) if supports(population) else None
-
     def __init__(self, population: KFac) -> None:
         first: Any = population.members[0]
-        kind = next(KINDS[name] for name, one in ACTIVATIONS.items() if one is population.activation)
-        self.rule = KFacRule(kind, isinstance(population, ILKFac), first.adaptive, first.train_biases)
+        self.rule = KFacRule(kind_of(population), isinstance(population, ILKFac), first.adaptive, first.train_biases)
         rates = [[getattr(member, name) for name in KFacRates._fields] for member in population.members]
         self.table = np.array(rates, np.float32)
         self._held: list[Tensor] = []
@@ -97,7 +93,7 @@ class KFacKernel:
         own, metrics = population.parameters, population._metrics
         lags = own.slots.get("lag", [])
         held = [*own.flat, *lags, *population._squares, *population._step_size, *(one.inverse for one in metrics)]
-        if len(held) != len(self._held) or any(a is not b for a, b in zip(held, self._held, strict=True)):
+        if not same(held, self._held):
             self._held = held
             self._state = KFacState(
                 as_held(own.W), padded([t.numpy() for t in own.b]), as_held(lags[::2]),
@@ -180,11 +176,7 @@ class _Call:
         room, one = self._rooms[0], np.array([member])
         own = [tensor[member] for tensor in self._population._by_member().values()]
         while (at := begin + int(self._done[member])) < end:
-            before = [tensor.clone() for tensor in own]
-            self._run(room, one, begin, at, at + 1, careless=True)
-            if not all(bool(torch.isfinite(tensor).all()) for tensor in own):
-                for tensor, kept in zip(own, before, strict=True):
-                    tensor.copy_(kept)
-                self._diverged[member] = True
-            self._bounds.bound[member] = max(float(tensor.abs().max()) for tensor in own if tensor.numel())
+            step = partial(self._run, room, one, begin, at, at + 1, careless=True)
+            self._diverged[member] |= not try_out(own, step)
+            self._bounds.bound[member] = largest(own)
             self._run(room, one, begin, at + 1, end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,12 +12,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamil.kernels.cpu import record
-from streamil.kernels.cpu.activity import KINDS
-from streamil.kernels.cpu.calls import DEPTH, NAME, aligned, as_held, line_width, padded, share_members
+from streamil.kernels.cpu.calls import (
+    NAME,
+    aligned,
+    as_held,
+    fits,
+    kind_of,
+    largest,
+    line_width,
+    padded,
+    same,
+    share_members,
+    try_out,
+)
 from streamil.kernels.cpu.commit import APPROXIMATE, BOUNDED, FIXED
 from streamil.kernels.cpu.errors import Rates
 from streamil.kernels.cpu.record import Bounds, Rule
-from streamil.learners.activations import ACTIVATIONS
 from streamil.learners.bp_adam import BPAdam
 from streamil.learners.bp_aprox import BPAProx
 from streamil.learners.bp_obgd import BPObGD
@@ -71,8 +82,7 @@ def supports(population: StackedPopulation) -> bool:
     (True, False)
     """
     form = FORMS.get(type(population))
-    return (form is not None and population.batch_size <= form.largest and population._like.dtype == torch.float32
-            and population._like.device.type == "cpu" and len(population.layers) <= DEPTH + 1
+    return (form is not None and population.batch_size <= form.largest and fits(population)
             and 20 * population.batch_size * len(population.layers) * max(population.layers) <= ROOM_BYTES)
 
 
@@ -90,9 +100,8 @@ class CPUKernel:
     def __init__(self, population: StackedPopulation) -> None:
         form, first = FORMS[type(population)], population.members[0]
         size = population.batch_size
-        kind = next(KINDS[name] for name, one in ACTIVATIONS.items() if one is population.activation)
         self._rule = Rule(
-            kind=kind, relaxed=form.relaxed, steps=getattr(first, "inference_steps", 0),
+            kind=kind_of(population), relaxed=form.relaxed, steps=getattr(first, "inference_steps", 0),
             fresh=getattr(first, "target", "") == "fresh", sequential=getattr(first, "sweep", "") == "sequential",
             soft=form.soft, length=form.length, regressed=form.regressed,
             mean=getattr(first, "batch_rule", "") == "nlms-mean", biases=first.train_biases)
@@ -118,7 +127,7 @@ class CPUKernel:
         """Return the kernel's view of weights, biases and slots, as tuples of `DEPTH` arrays."""
         tensors = [population.parameters.flat, *population.parameters.slots.values()]
         held = [tensor for group in tensors for tensor in group]
-        if len(held) != len(self._held) or any(a is not b for a, b in zip(held, self._held, strict=True)):
+        if not same(held, self._held):
             self._held = held
             weights = [as_held(group[::2]) for group in tensors]
             biases = [padded([t.numpy() for t in group[1::2]]) for group in tensors]
@@ -195,8 +204,8 @@ class _Call:
         kernel._run(
             kernel._rule, members, kernel._table, self._sizes, *self._arrays, kernel._adams, population.steps, size,
             begin, len(self._y) // size if end is None else end, self._x, self._y, self._live, self._out, self.energy,
-            self._diverged,
-            self._bounds, careless, room.rows, room.fed, room.passes, room.ones, room.gram, room.products, self.done)
+            self._diverged, self._bounds, careless, room.rows, room.fed, room.passes, room.ones, room.gram,
+            room.products, self.done)
 
     def carefully(self, room: _Room, member: int) -> None:
         """Let a member go on past an update that could leave something non-finite; what does is taken back."""
@@ -204,13 +213,9 @@ class _Call:
         one, batches = np.array([member]), len(self._y) // self._population.batch_size
         own = [tensor[member] for tensor in self._population._by_member().values()]
         while (at := int(self.done[member])) < batches:
-            before = [tensor.clone() for tensor in own]
-            self.run(room, one, at, at + 1, careless=True)
-            if not all(bool(torch.isfinite(tensor).all()) for tensor in own):
-                for tensor, kept in zip(own, before, strict=True):
-                    tensor.copy_(kept)
-                self._diverged[member] = True
-            self._bounds.bound[member] = max(float(tensor.abs().max()) for tensor in own if tensor.numel())
+            step = partial(self.run, room, one, at, at + 1, careless=True)
+            self._diverged[member] |= not try_out(own, step)
+            self._bounds.bound[member] = largest(own)
             self.run(room, one, at + 1)
 
     def finish(self) -> None:
