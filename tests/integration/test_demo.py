@@ -103,7 +103,7 @@ def test_stay_keeps_page_and_metrics_until_ctrl_c(tmp_path: Path) -> None:
         url = demo.wait_for("page and metrics stay at", 150).split(" at ")[1].split("/ until")[0]
         time.sleep(1)
         with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
-            assert b'streamil_samples_total{arm="il-prox@1"' in answer.read()
+            assert b'streamil_samples_total{experiment="streamil-demo",arm="il-prox@1",member="0"} 200.0' in answer.read()
         with urllib.request.urlopen(f"{url}/status.json", timeout=10) as answer:
             assert json.load(answer)["state"] == "done"
         code, seconds = demo.end()
