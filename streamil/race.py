@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from streamil import race_state
+from streamil.abreast import in_turn
 from streamil.arms import plan_all_arms, planned_here
 from streamil.backlog import Backlog
 from streamil.codec import REASONS
@@ -38,6 +39,8 @@ from streamil.state_entries import count_by, entries, part, texts, whole
 
 PIECE = 64
 """Samples learned between two looks at the clock, the signals and the lock: few enough for a quick end."""
+WORTH_A_THREAD = 32
+"""Samples of an arm that are worth a thread of their own."""
 LOOK_EVERY = 200
 """Fewest labelled samples between two looks at what is forgotten: more segments than that would cost too much."""
 REPLANS_KEPT = 100
@@ -233,15 +236,21 @@ class Race:
 
     def _learn_run(self, new: Batch, said: Sequence[Mapping[str, Said]]) -> None:
         self._backlog.append(new, said)
-        for name, arm in self.arms.items():
-            place, full = arm.position, self._backlog.full(arm.position, arm.plan.batch_size)
-            if full is not None:
-                with self._timed(name, len(full[0]) // arm.plan.batch_size):
-                    correct, logits = arm.learn(*full)
-                if self.told is not None:
-                    new_to_it = np.array([name not in before for before in full[1]], np.bool_)
-                    self._tell(name, full[0][new_to_it], logits.cpu()[:, torch.from_numpy(new_to_it)])
-                self.comparisons.tell(name, correct, full[0].segment, place)
+        due = {name: full for name, arm in self.arms.items()
+               if (full := self._backlog.full(arm.position, arm.plan.batch_size)) is not None}
+        places = {name: self.arms[name].position for name in due}
+
+        def learn(name: str) -> tuple[NDArray[np.bool_], torch.Tensor]:
+            with self._timed(name, len(due[name][0]) // self.arms[name].plan.batch_size):
+                return self.arms[name].learn(*due[name])
+
+        abreast = [name for name in due if len(due[name][0]) >= WORTH_A_THREAD and self.arms[name].by_kernel]
+        for name, (correct, logits) in in_turn(learn, due, abreast, self.experiment.service.threads):
+            batch, before = due[name]
+            if self.told is not None:
+                new_to_it = np.array([name not in one for one in before], np.bool_)
+                self._tell(name, batch[new_to_it], logits.cpu()[:, torch.from_numpy(new_to_it)])
+            self.comparisons.tell(name, correct, batch.segment, places[name])
         self._backlog.forget(min(arm.position for arm in self.arms.values()))
 
     def configuration(self) -> dict[str, Any]:

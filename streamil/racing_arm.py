@@ -78,6 +78,11 @@ class RacingArm:
         """Place of its next sample among the labelled ones."""
         return self.since + self.figures.samples
 
+    @property
+    def by_kernel(self) -> bool:
+        """Whether it may learn while others do: kernels of the CPU let other threads run, and share nothing."""
+        return self._device.type == "cpu" and self.population is not None and self.population.by_kernel
+
     def start(self, inputs: int) -> None:
         """Build the population for samples of `inputs` values."""
         self.population = self.build(inputs)

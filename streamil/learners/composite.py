@@ -76,6 +76,11 @@ class Composite(Population):
         """Sizes [F, ..., C]."""
         return self.parts[0].layers
 
+    @property
+    def by_kernel(self) -> bool:
+        """Whether kernels do all of its learning."""
+        return all(part.by_kernel for part in self.parts)
+
     def learn(self, x: Any, y: Any) -> Outcome:
         """Predict, then learn; see `Population.learn`. The first part checks what the others then take."""
         outcomes = [part.learn(x, y) for part in self.parts]

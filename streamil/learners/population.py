@@ -85,6 +85,11 @@ class Population(ABC):
         """
         return None
 
+    @property
+    def by_kernel(self) -> bool:
+        """Whether kernels do all of its learning."""
+        return False
+
     @abstractmethod
     def learn(self, x: Any, y: Any) -> Outcome:
         """Predict, then learn, mini-batch after mini-batch in order.

@@ -70,6 +70,11 @@ class StackedPopulation(Population):
         """Sizes [F, ..., C]."""
         return self.parameters.layers
 
+    @property
+    def by_kernel(self) -> bool:
+        """Whether kernels do all of its learning."""
+        return self.kernel is not None
+
     @torch.no_grad()
     def learn(self, x: Any, y: Any) -> Outcome:
         """Predict, then learn, mini-batch after mini-batch in order; see `Population.learn`."""

@@ -264,6 +264,7 @@ def test_learning_waits_for_a_broker_that_is_away_while_letters_wait(
 
         def bring_back() -> None:
             full.wait(60)
+            until(lambda: any("does not answer" in line for line in told) or stop.is_set())
             kafka.start()
 
         helper = threading.Thread(target=bring_back)
@@ -280,7 +281,7 @@ def test_learning_waits_for_a_broker_that_is_away_while_letters_wait(
                 if letters.full:
                     full.set()
                 elif full.is_set():
-                    time.sleep(0.03)  # it looks at the broker once a second: not to be through before that
+                    time.sleep(0.03)  # it looks at the broker once a second: not to be through before it is seen to be back
         helper.join()
         limit.cancel()
         assert full.is_set() and max(seen) < 30_000 + 2_000 * 5 and race.samples == 200, (max(seen), race.samples, told)
