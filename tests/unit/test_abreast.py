@@ -13,7 +13,7 @@ from streamil.samples import Records
 
 ARMS = {
     "il": {"algorithm": "il-prox", "inference_steps": [3, 5]}, "bp": {"algorithm": "bp-adam"}, "sgd": {"algorithm": "bp-sgd", "batch_size": 4},
-    "plain": {"algorithm": "implicit-sgd"}, "natural": {"algorithm": "il-kfac"},
+    "plain": {"algorithm": "implicit-sgd"}, "natural": {"algorithm": "il-kfac"}, "river": {"algorithm": "river:naive_bayes.GaussianNB"},
 }
 
 
@@ -52,8 +52,9 @@ def test_arms_learn_the_same_numbers_at_once_and_one_after_another():
     assert {who for _, who in callers} == {"MainThread", "arm"}
     np.testing.assert_equal(abreast.comparisons.state_dict(), alone.comparisons.state_dict())
     for name, arm in alone.arms.items():
-        ours, theirs = (one.state_dict() for one in (arm.population, abreast.arms[name].population))
-        assert all(ours[key].equal(theirs[key]) for key in ours), name
+        if name != "river":
+            ours, theirs = (one.state_dict() for one in (arm.population, abreast.arms[name].population))
+            assert all(ours[key].equal(theirs[key]) for key in ours), name
         np.testing.assert_equal(arm.figures.state_dict(), abreast.arms[name].figures.state_dict())
 
 
@@ -61,7 +62,7 @@ def test_only_kernels_get_threads_and_only_for_samples_enough():
     _, callers = learned(2, [WORTH_A_THREAD - 1, 2 * WORTH_A_THREAD - 1])
     few, enough = callers[:len(ARMS)], callers[len(ARMS):]
     assert {who for _, who in few} == {"MainThread"}
-    assert sorted(enough) == [("bp", "arm"), ("il", "arm"), ("natural", "arm"), ("plain", "MainThread"), ("sgd", "arm")]
+    assert sorted(enough) == [("bp", "arm"), ("il", "arm"), ("natural", "arm"), ("plain", "MainThread"), ("river", "MainThread"), ("sgd", "arm")]
 
 
 @pytest.mark.parametrize("arms", [{"il": ARMS["il"], "plain": ARMS["plain"]}, {"il": {"algorithm": "il-prox", "seeds": 9}, "plain": ARMS["plain"]}])
