@@ -65,6 +65,7 @@ class Prequential:
         self.samples = 0
         self.correct = np.zeros(members, np.int64)
         self._recent = np.zeros((window, members), np.bool_)  # sample s stands in row s modulo window
+        self._hits_in_window = np.zeros(members, np.int64)
         self._faded = np.zeros(members + 1)  # S a^-r of each member, and N a^-r; r samples into the present run
         self._growth = fading ** -np.arange(1.0, RUN + 1)
         self._loss = np.zeros(members)
@@ -88,7 +89,9 @@ class Prequential:
         self._follow_rivals(y)  # before the counts: they know what was there before this call
         self._count(predicted, y, correct)
         rows = np.arange(self.samples, self.samples + len(y))[-self.window :]
-        self._recent[rows % self.window] = correct.T[-self.window :]
+        rows, arriving = rows % self.window, correct.T[-self.window :]
+        self._hits_in_window += arriving.sum(axis=0) - self._recent[rows].sum(axis=0)
+        self._recent[rows] = arriving
         # One after the other, from the carried value: a pairwise sum would depend on where the calls were cut.
         self._loss = np.cumsum(np.concatenate((self._loss[:, None], loss), axis=1), axis=1)[:, -1].copy()
         self._fade(correct)
@@ -114,15 +117,14 @@ class Prequential:
         >>> windowed[:, 0].tolist(), cumulative[:, 0].round(3).tolist()
         ([1.0, 0.0], [1.0, 0.333])
         """
-        known = min(self.samples, self.window)
-        recent = self._recent[np.arange(self.samples - known, self.samples) % self.window]
-        hits = np.zeros((known + correct.shape[1] + 1, self.members), np.int64)
-        np.cumsum(np.concatenate((recent, correct.T)), axis=0, out=hits[1:])
-        end = known + places
-        in_window = hits[end] - hits[np.maximum(end - self.window, 0)]
-        cumulative = self.correct + hits[end] - hits[known]
+        count = correct.shape[1]
+        leaving = self._recent[np.arange(self.samples, self.samples + min(count, self.window)) % self.window]
+        if count > self.window:
+            leaving = np.concatenate((leaving, correct.T[: count - self.window]))
+        hits = np.cumsum(correct.T, axis=0)
+        in_window = self._hits_in_window + (hits - np.cumsum(leaving, axis=0))[places - 1]
         return (_ratio(in_window, np.minimum(self.samples + places, self.window)[:, None]),
-                _ratio(cumulative, (self.samples + places)[:, None]))
+                _ratio(self.correct + hits[places - 1], (self.samples + places)[:, None]))
 
     def _fade(self, correct: NDArray[np.bool_]) -> None:
         """Follow S <- a S + correct and N <- a N + 1 as sums of correct a^-i, over aligned runs of samples."""
@@ -181,7 +183,7 @@ class Prequential:
     @property
     def windowed(self) -> NDArray[np.float64]:
         """Accuracy over the last w samples, or over all while there are fewer [A]."""
-        return _ratio(np.count_nonzero(self._recent, axis=0), min(self.samples, self.window))
+        return _ratio(self._hits_in_window, min(self.samples, self.window))
 
     @property
     def fading(self) -> NDArray[np.float64]:
@@ -242,6 +244,7 @@ class Prequential:
         samples, last, repeats, majority, majority_hits = (
             int(number(state, name)) for name in ("samples", "last", "repeats", "majority", "majority_hits"))
         self.samples, self.correct, self._recent, self._faded, self._loss = samples, correct, recent, faded, loss
+        self._hits_in_window = np.count_nonzero(recent, axis=0)
         self._labels, self._predicted, self._hits = labels, predicted, hits
         self._last, self._repeats, self._majority, self._majority_hits = last, repeats, majority, majority_hits
 
