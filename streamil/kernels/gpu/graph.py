@@ -28,6 +28,8 @@ RULES: tuple[type[StackedPopulation], ...] = (
 SAMPLES = 256
 """Samples that wait on the device at once; the host looks at the updates after each such part."""
 WARMING = 3
+TRIED = 2
+"""Mini-batches of a trial: what a recording does not carry from one to the next shows at the second."""
 Body = Callable[[], None]
 
 
@@ -127,15 +129,18 @@ class GraphKernel:
         self._row = torch.zeros((), dtype=torch.int64, device=like.device)
         self._places = torch.arange(size, device=like.device)
         self._largest, self._clock = like.new_ones(()), torch.zeros((), device=like.device)
-        trial = torch.linspace(-1, 1, size * population.layers[0], dtype=like.dtype, device=like.device).view(size, -1)
-        labels = population._live.nonzero()[0].expand(size)
+        tried = min(TRIED * size, samples)
+        trial = torch.linspace(-1, 1, tried * population.layers[0], dtype=like.dtype, device=like.device).view(tried, -1)
+        classes = population._live.nonzero().flatten()
+        labels = classes[torch.arange(tried, device=like.device) % len(classes)]
         rest, self._energy = getattr(population, "_rest", None), like.new_zeros(len(population.seeds))
 
         def outcome(run: Body) -> list[Tensor]:
             torch._foreach_copy_(self._state, self._before)
             self._begin(trial, labels, population.steps)
-            run()
-            return [one.clone() for one in (*self._state, self._logits[:, :size], self._largest, self._energy)]
+            for _ in range(tried // size):
+                run()
+            return [one.clone() for one in (*self._state, self._logits[:, :tried], self._largest, self._energy)]
 
         try:
             replay = self._record(lambda: self._mini_batch(population))

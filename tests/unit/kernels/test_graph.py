@@ -1,6 +1,7 @@
 """Rules recorded as a CUDA graph, against the same rules operation by operation: equal bits.
 
-Where there is no GPU the operations themselves stand in for what is recorded of them: everything but CUDA is tested.
+Where there is no GPU, `on_same_memory` records as CUDA does: the operations and the memory they work on, not the Python between
+them; what would ask the device for a number is refused. Everything but CUDA itself is tested so.
 """
 
 from __future__ import annotations
@@ -10,8 +11,12 @@ import pytest
 import torch
 
 from streamil.kernels import kernel_name
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
 from streamil.kernels.gpu.graph import RULES, SAMPLES, GraphKernel, recorded
 from streamil.learners import create, learner_class
+from streamil.learners.bp_sgd import BPSGD
 
 LAYERS = [20, 16, 12, 5]
 CUDA = pytest.param("cuda", marks=[
@@ -25,9 +30,45 @@ def samples(count, seed=0):
     return rng.normal(size=(count, LAYERS[0])).astype(np.float32), rng.integers(0, LAYERS[-1], count)
 
 
+class OnSameMemory(TorchDispatchMode):
+    """Takes down each operation with the tensors that it reads and writes; raises where the host would wait for one."""
+
+    def __init__(self):
+        super().__init__()
+        self.done = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        chosen = function.overloadpacket is torch.ops.aten.index and any(one is not None and one.dtype == torch.bool for one in args[1])
+        if chosen or function.overloadpacket in HOST:
+            raise RuntimeError(f"{function}: operation not permitted when stream is capturing")
+        out = function(*args, **(kwargs or {}))
+        self.done.append((function, args, kwargs or {}, out))
+        return out
+
+
+aten = torch.ops.aten
+HOST = (aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten._unique2, aten.equal, aten.lift_fresh, aten.lift_fresh_copy)
+"""What waits for the device, or copies numbers of Python's to it."""
+
+
+def on_same_memory(body):
+    body()
+    with OnSameMemory() as recording:
+        body()
+
+    def replay():
+        for function, args, kwargs, out in recording.done:
+            again = function(*args, **kwargs)
+            for before, now in zip(tree_leaves(out), tree_leaves(again), strict=True):
+                if before is not None and before.data_ptr() != now.data_ptr():  # neither a view nor in place
+                    before.copy_(now)
+
+    return replay
+
+
 def both(algorithm, device, members=({}, {"seed": 1}), **options):
     graph, plain = (create(algorithm, LAYERS, list(members), device=device, kernels="none", **options) for _ in range(2))
-    graph.kernel = GraphKernel(recorded if device == "cuda" else lambda body: body)
+    graph.kernel = GraphKernel(recorded if device == "cuda" else on_same_memory)
     return graph, plain
 
 
@@ -115,6 +156,29 @@ def test_what_cannot_be_recorded_is_learned_plainly_with_a_warning(record, reaso
     plain.learn(x, y)
     other = plain.state_dict()
     assert all(torch.equal(tensor, other[name]) for name, tensor in graph.state_dict().items())
+
+
+class Remade(BPSGD):
+    """A rule that puts its weights into new memory: what is recorded goes on reading the old."""
+
+    def _apply(self, factors):
+        self.parameters.b[-1] = self.parameters.b[-1] + 1
+
+
+class Asking(BPSGD):
+    """A rule that looks at a number on the way."""
+
+    def _apply(self, factors):
+        if factors[0].errors.amax() < 1e9:
+            super()._apply(factors)
+
+
+@pytest.mark.parametrize(("rule", "reason"), [(Remade, "other numbers"), (Asking, "not permitted")])
+def test_a_rule_that_cannot_be_recorded_is_found_out(rule, reason):
+    population = create("bp-sgd", LAYERS, kernels="none")
+    population.__class__, population.kernel = rule, GraphKernel(on_same_memory)
+    with pytest.warns(RuntimeWarning, match=reason):
+        population.learn(*samples(4))
 
 
 def test_its_name_is_that_of_the_rules_it_knows():
