@@ -130,7 +130,8 @@ class GraphKernel:
         self._places = torch.arange(size, device=like.device)
         self._largest, self._clock = like.new_ones(()), torch.zeros((), device=like.device)
         tried = min(TRIED * size, samples)
-        trial = torch.linspace(-1, 1, tried * population.layers[0], dtype=like.dtype, device=like.device).view(tried, -1)
+        trial = torch.linspace(-1, 1, tried * population.layers[0], dtype=like.dtype, device=like.device)
+        trial = trial.view(tried, -1)
         classes = population._live.nonzero().flatten()
         labels = classes[torch.arange(tried, device=like.device) % len(classes)]
         rest, self._energy = getattr(population, "_rest", None), like.new_zeros(len(population.seeds))

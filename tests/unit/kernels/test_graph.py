@@ -9,11 +9,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from streamil.kernels import kernel_name
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from streamil.kernels import kernel_name
 from streamil.kernels.gpu.graph import RULES, SAMPLES, GraphKernel, recorded
 from streamil.learners import create, learner_class
 from streamil.learners.bp_sgd import BPSGD
@@ -146,7 +145,12 @@ def forget(body):
     return lambda: None
 
 
-@pytest.mark.parametrize(("record", "reason"), [(refuse, "not permitted"), (forget, "other numbers")])
+def only_once(body):
+    turns = iter([body])
+    return lambda: next(turns, int)()
+
+
+@pytest.mark.parametrize(("record", "reason"), [(refuse, "not permitted"), (forget, "other numbers"), (only_once, "other numbers")])
 def test_what_cannot_be_recorded_is_learned_plainly_with_a_warning(record, reason):
     graph, plain = both("il-prox", "cpu")
     graph.kernel = GraphKernel(record)
