@@ -1,4 +1,4 @@
-"""What bounds the CPU's kernels: the memory that backpropagation has to touch, and what a second core brings.
+"""What bounds the CPU's kernels: memory that backpropagation has to touch; what a second core brings members and arms.
 
     python benchmarks/kernels.py
 
@@ -18,9 +18,12 @@ import torch
 from numba import njit
 
 from streamil.bench.learners import digits
+from streamil.experiment import Experiment
 from streamil.learners import create
 from streamil.learners.population import count_parameters
+from streamil.race import Race
 from streamil.racing_arm import without_denormals
+from streamil.samples import Records
 
 LAYERS, RECORDS, TURNS = [784, 256, 256, 10], 8, 15
 
@@ -73,6 +76,19 @@ def main() -> None:
 
         return learn
 
+    def racers(rules: list[str], threads: int) -> Callable[[], None]:
+        race = Race(Experiment.model_validate({
+            "stream": {"source": {"kind": "mnist"}}, "arms": {rule: {"algorithm": rule} for rule in rules},
+            "network": {"hidden": LAYERS[1:-1]}, "service": {"threads": threads, "snapshots": None}}))
+        given = [Records(y=[str(label) for label in y.tolist()], x=x.numpy()) for x, y in records]
+
+        def learn() -> None:
+            torch.set_num_threads(threads)
+            for one in given:
+                race.feed(one, np.arange(race.samples, race.samples + len(one)))
+
+        return learn
+
     weights = [torch.zeros(count_parameters(LAYERS)).numpy() for _ in range(3)]
 
     def sgd() -> None:  # all weights forward, all backward, and all changed
@@ -91,6 +107,9 @@ def main() -> None:
             members = [{"seed": seed} for seed in range(32)]
             print(f"{rule}, 32 members, two threads, over one thread:",
                   against(learner(rule, members, 2), learner(rule, members), 32 * updates))
+        for rules in (["il-prox", "bp-adam"], ["il-kfac", "bp-kfac"]):
+            print(f"a race of {' and '.join(rules)}, two threads, over one thread:",
+                  against(racers(rules, 2), racers(rules, 1), len(rules) * updates))
 
 
 if __name__ == "__main__":
