@@ -24,7 +24,7 @@ from streamil.errors import ExperimentError, StreamilError
 from streamil.experiment import Kafka
 from streamil.experiment_file import nearest
 from streamil.kafka import ensure_topic
-from streamil.kernels import COMPILING
+from streamil.kernels import READYING
 from streamil.live_view import live_race
 from streamil.local_kafka import LocalKafka
 from streamil.report.lines import result_lines
@@ -204,8 +204,8 @@ def _watch(consumer: Child, producer: Child, url: str, stop: threading.Event, te
     with live_race() as show:
         while not stop.is_set():
             while first and not consumer.new.empty():
-                if consumer.new.get().endswith(COMPILING):
-                    tell(COMPILING)
+                if consumer.new.get().endswith(READYING):
+                    tell(READYING)
             status = fetch_status(url)
             if status is not None and status["samples"]:
                 if first and any(arm["samples"] for arm in status["arms"]):

@@ -24,9 +24,9 @@ __all__ = ["PLAIN", "choose", "kernel_name", "prepare"]
 
 PLAIN = "none"
 """Name of no kernel."""
-COMPILING = "compiling kernels for this CPU, once: up to half a minute"
+READYING = "making kernels ready for this CPU: up to half a minute where they are compiled first, once"
 PATIENCE = 1.5
-"""Seconds after which who waits for a compilation is told why."""
+"""Seconds after which who waits for that is told why."""
 
 
 def kernel_name(rule: type[Population], device: torch.device) -> str:
@@ -85,7 +85,7 @@ def prepare(algorithms: Iterable[str] | None, tell: Callable[[str], object] = no
 
     known = [rule.algorithm for rule in (*populations.FORMS, *kfac_populations.RULES)]
     wanted = set(known if algorithms is None else algorithms)
-    slow = threading.Timer(PATIENCE, tell, [Event(COMPILING)])
+    slow = threading.Timer(PATIENCE, tell, [Event(READYING)])
     slow.daemon = True
     slow.start()
     try:

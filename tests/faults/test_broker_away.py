@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from processes import Running, quick, running, streamil, until
 from streamil.attachment.outbox import Letter, Outbox
 from streamil.direct import run
 from streamil.experiment import Experiment, Kafka
-from streamil.kafka import TopicReader
+from streamil.kafka import TopicReader, ensure_topic
 from streamil.local_kafka import LocalKafka
 from streamil.snapshot.folder import read_snapshot
 from streamil.telemetry.client import fetch_status
@@ -73,9 +74,12 @@ def outages(own: LocalKafka, folder: Path, times: int) -> None:
     file = race_file(experiment, folder)
     moments = random.Random(seed := random.randrange(10**6))
     own.start()
-    with running("produce", file) as producer, \
-            running("consume", file, "--until", SAMPLES * times, "--out", folder / "out", "--wait", 30) as consumer:
+    ensure_topic(experiment.kafka, "outages")  # so that the consumer, which takes longer to start, can be there first
+    with running("consume", file, "--until", SAMPLES * times, "--out", folder / "out") as consumer, ExitStack() as begun:
+        url = url_of(consumer)
         consumer.wait_for("learning from topic")
+        producer = begun.enter_context(running("produce", file))
+        until(lambda: (fetch_status(url) or {}).get("samples"), 60, consumer)
         for _ in range(times):
             time.sleep(moments.uniform(0.5, 3))
             assert producer.process.poll() is None and consumer.process.poll() is None, consumer.lines

@@ -212,12 +212,13 @@ def test_all_shapes_and_cuts_are_one_compilation(algorithm):
 
 def test_who_waits_for_a_compilation_is_told_and_nobody_else(monkeypatch):
     told: list[str] = []
+    prepare(["il-prox"])
     prepare(["il-prox", "bp-sgd", "another.module:arm"], told.append)
     assert not told
     monkeypatch.setattr("streamil.kernels.PATIENCE", 0.0)
     monkeypatch.setattr("streamil.learners.create", lambda *given: time.sleep(0.3) or create(*given))
     prepare(["il-prox"], told.append)
-    assert told == ["compiling kernels for this CPU, once: up to half a minute"]
+    assert told == ["making kernels ready for this CPU: up to half a minute where they are compiled first, once"]
 
 
 def test_where_nothing_can_be_kept_each_process_compiles(tmp_path):
