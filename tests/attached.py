@@ -20,7 +20,7 @@ from streamil.results import summary
 from streamil.streams import open_stream, pack
 
 PLAIN = Options()
-LIMIT_SECONDS = 15.0
+LIMIT_SECONDS = 60.0
 """A consumer that waits longer waits for samples that it has lost."""
 Sent = list[tuple[bytes | None, dict[str, bytes]]]
 
