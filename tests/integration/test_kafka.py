@@ -179,6 +179,31 @@ def test_a_codec_without_its_library_names_the_package(kafka_settings: Kafka, to
         read(reader, 1, 5)
 
 
+@pytest.mark.parametrize("before", [0, 5])
+def test_a_damaged_record_is_one_line_behind_those_before_it(kafka_settings: Kafka, broker: LocalKafka, topic: str,
+                                                             before: int) -> None:
+    """kafka-python says it once, and its next poll would never end."""
+    ensure_topic(kafka_settings, topic)
+    if before:
+        put(kafka_settings, topic, before)
+    log = broker.folder / "data" / f"{topic}-0" / f"{0:020}.log"
+    place = log.stat().st_size
+    put(kafka_settings, topic, 3, before)
+    with log.open("r+b") as file:
+        file.seek(place + 70)  # within the first record
+        byte = file.read(1)
+        file.seek(place + 70)
+        file.write(bytes([byte[0] ^ 1]))
+    messages: list[Message] = []
+    with TopicReader(kafka_settings, topic) as reader, pytest.raises(BrokerError) as caught:
+        while True:
+            messages += reader.poll(1000, 2000)
+    assert values(messages) == list(range(before))
+    assert not isinstance(caught.value, BrokerUnavailable) and len(str(caught.value).splitlines()) == 1
+    for words in (topic, f"offset {before} ", "damaged", "kafka-delete-records", "--on-trimmed earliest"):
+        assert words in str(caught.value)
+
+
 def test_a_position_that_is_gone_is_an_error_with_both_offsets(kafka_settings: Kafka, topic: str) -> None:
     ensure_topic(kafka_settings, topic)
     put(kafka_settings, topic, 20)
