@@ -19,11 +19,13 @@ from kafka.errors import (
     SaslAuthenticationFailedError,
     UnsupportedCodecError,
 )
+from kafka.record.default_records import DefaultRecordBatch
 from kafka.structs import OffsetAndMetadata
 
 from streamil.errors import BrokerError, BrokerUnavailable, ExperimentError, PositionLost
 from streamil.experiment import Kafka
 from streamil.kafka.clients import consumer, errors, listener
+from streamil.kafka.header_names import read_any_name
 from streamil.kafka.topics import LOOK_MS, describe_topic, require_fit
 
 ASK_MS = 1_500
@@ -39,6 +41,8 @@ ALL_RECORDS = 1000
 SILENT_SECONDS = 30.0
 """Past so long without a record whoever wants a whole log is told, instead of waiting for ever."""
 CODEC_PACKAGES = {"lz4": "lz4", "zstd": "zstandard", "snappy": "python-snappy"}
+
+read_any_name(DefaultRecordBatch)
 
 
 @dataclass(frozen=True, slots=True)

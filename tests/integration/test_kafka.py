@@ -179,6 +179,27 @@ def test_a_codec_without_its_library_names_the_package(kafka_settings: Kafka, to
         read(reader, 1, 5)
 
 
+class Latin(str):
+    """The name of a header in an encoding that is not Kafka's, as clients in C can send it."""
+
+    def encode(self, *_: str) -> bytes:
+        return super().encode("latin-1")
+
+
+def test_names_of_headers_may_be_any_bytes(kafka_settings: Kafka, topic: str) -> None:
+    """kafka-python takes such a record for a damaged one, and turns in a circle."""
+    ensure_topic(kafka_settings, topic)
+    headers = [("gr\xf6\xdfe", b"\xef"), (Latin("na\xefve"), b"\xef")]
+    with foreign_producer(kafka_settings, linger_ms=100) as producer:
+        for number in range(5):
+            producer.send(topic, b"%d" % number, key=b"na\xefve", headers=headers[:number])
+        producer.flush()
+    with TopicReader(kafka_settings, topic) as reader:
+        messages = read(reader, 5)
+    assert values(messages) == list(range(5)) and {one.key for one in messages} == {b"na\xefve"}
+    assert [one.headers for one in messages[1:3]] == [{"gr\xf6\xdfe": b"\xef"}, {"gr????e": b"\xef", "na?ve": b"\xef"}]
+
+
 @pytest.mark.parametrize("before", [0, 5])
 def test_a_damaged_record_is_one_line_behind_those_before_it(kafka_settings: Kafka, broker: LocalKafka, topic: str,
                                                              before: int) -> None:
