@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -115,15 +116,16 @@ def _read(data: bytes, require: Callable[[pa.Schema, list[str]], None]) -> tuple
 
 def _require_names(schema: pa.Schema, names: list[str]) -> None:
     """Raise `CodecError` where two columns have one name."""
-    twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise CodecError("wrong-shape", f"two columns are called {min(twice)[:40]!r}")
 
 
 def _require_columns(schema: pa.Schema, names: list[str]) -> None:
     """Raise `CodecError` unless every column is of a type that is read in bounded memory."""
-    _require_names(schema, names)
     features = [name for name in names if name not in RESERVED]
+    _require_names(schema, [name for name in names if name in RESERVED])
+    _require_names(schema, [name.removeprefix(PREFIX) for name in features])
     if "x" in names and features:
         raise CodecError("wrong-shape", f"a record has x or features, never both; it has x and {features[0][:40]!r}")
     if "x" not in names and not features and not {"id", "y"} <= set(names):

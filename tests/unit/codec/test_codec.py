@@ -119,7 +119,7 @@ def test_features_called_like_a_column_of_the_record_come_through():
     ({"a": pa.array([{"b": 1}])}, "wrong-shape"), ({"a": pa.array([b"z"])}, "wrong-shape"),
     ({"a": pa.array(["z"], pa.string_view())}, "wrong-shape"), ({"a": [1], "y": [0.5]}, "bad-label"),
     ({"a": [1], "t": [1e18]}, "bad-time"), ({"a": [1], "segment": [-1]}, "bad-segment"),
-    ({"a": pa.array([], pa.int8())}, "no-samples"),
+    ({"a": pa.array([], pa.int8())}, "no-samples"), ({"a": [1], "features.a": [2]}, "wrong-shape"),
 ])
 def test_arrow_records_of_another_form_are_rejected(columns, reason):
     assert reason_of(stream(pa.record_batch(columns))) == reason
