@@ -74,7 +74,7 @@ def arrow_rows(data: bytes, wanted: Sequence[str]) -> list[dict[str, Any]]:
 def _cells(arrays: list[pa.Array]) -> list[Any]:
     kind = arrays[0].type
     if isinstance(kind, pa.FixedShapeTensorType):
-        kind, arrays = kind.storage_type, [array.storage for array in arrays]
+        kind, arrays = kind.storage_type, [_lists(array) for array in arrays]
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         if pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type):
             return [row.values.to_numpy(zero_copy_only=False) if row.is_valid else None
@@ -201,7 +201,7 @@ def _dense(arrays: list[pa.Array]) -> tuple[NDArray[Any], dict[int, Bad]]:
 
 def _numbers(array: pa.Array) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Return the numbers of a column of lists [N, F], 0 where null, and where they are null, None if nowhere."""
-    lists = array.storage if isinstance(array, pa.FixedShapeTensorArray) else array
+    lists = _lists(array)
     size = lists.type.list_size
     shape = len(lists), size
     numbers = lists.values.slice(lists.offset * size, len(lists) * size)
@@ -211,6 +211,20 @@ def _numbers(array: pa.Array) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
                 | lists.is_null().to_numpy(zero_copy_only=False)[:, None])
         numbers = numbers.fill_null(0)
     return numbers.to_numpy(zero_copy_only=False).reshape(shape), null
+
+
+def _lists(array: pa.Array) -> pa.Array:
+    """Return a column of lists as it is, of tensors as lists: row by row, whatever the order they are stored in."""
+    if not isinstance(array, pa.FixedShapeTensorArray):
+        return array
+    kind, lists = array.type, array.storage
+    if kind.permutation is None or list(kind.permutation) == sorted(kind.permutation):
+        return lists
+    size = lists.type.list_size
+    order = np.arange(size).reshape(kind.shape).transpose(kind.permutation).ravel()
+    first = (lists.offset + np.arange(len(lists))) * size
+    return pa.FixedSizeListArray.from_arrays(lists.values.take(pa.array((first[:, None] + order).ravel())), size,
+                                             mask=lists.is_null())
 
 
 def _joined(arrays: list[pa.Array]) -> Column:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamil.codec import CodecError, cast, decode, encode
+from streamil.codec.arrow_format import arrow_documents
 from streamil.samples import Records
 
 
@@ -105,6 +106,18 @@ def test_what_arrow_writers_send_is_read_by_value():
         assert np.isnan(got.t[1])
     # two batches, each with a dictionary of its own
     assert decode(stream(*batches)).columns["colour"] == ["red", None, "blue", "red"]
+
+
+def test_a_tensor_is_read_row_by_row_in_whatever_order_it_is_stored():
+    images = np.arange(24, dtype=np.float32).reshape(2, 3, 4).transpose(0, 2, 1)
+    tensor = pa.FixedShapeTensorArray.from_numpy_ndarray(images)
+    assert tensor.type.permutation == [1, 0]
+    data = stream(pa.record_batch({"x": tensor, "y": [1, 2]}))
+    assert decode(data).x.tolist() == images.reshape(2, -1).tolist()
+    assert [row["x"].tolist() for row in arrow_documents(data)] == images.reshape(2, -1).tolist()
+    nulls = tensor.storage.take(pa.array([1, None, 0]))
+    again = decode(stream(pa.record_batch({"x": pa.ExtensionArray.from_storage(tensor.type, nulls), "y": [1, 2, 3]})[1:]))
+    assert again.x.tolist() == [images[0].ravel().tolist()] and again.rejected[0].detail == "x[0] is null"
 
 
 def test_features_called_like_a_column_of_the_record_come_through():
