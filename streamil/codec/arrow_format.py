@@ -57,15 +57,23 @@ def arrow_documents(data: bytes) -> list[dict[str, Any]]:
 def arrow_rows(data: bytes, wanted: Sequence[str]) -> list[dict[str, Any]]:
     """Return the rows of an Arrow stream as plain values, of those columns that are wanted and there.
 
+    Numbers, texts, dictionaries and lists of texts are read: a few bytes of others could fill the memory.
+
     Raises
     ------
     CodecError
-        For a stream that is damaged or too large.
+        For a stream that is damaged or too large, or a column of another type.
     """
     columns, _ = _read(data, _require_names)
     there = [name for name in wanted if name in columns]
+    for name in there:
+        kind = columns[name][0].type
+        if not readable(kind.value_type if _is_list(kind) and pa.types.is_string(kind.value_type) else kind):
+            raise CodecError("wrong-shape", f"column {name} is {str(kind)[:80]}, neither number nor text nor a list of "
+                                            "texts")
     try:
-        cells = [[cell for array in columns[name] for cell in array.to_pylist()] for name in there]
+        cells = [[cell for array in columns[name] for cell in array.to_pylist()] if _is_list(columns[name][0].type)
+                 else _listed(_joined(columns[name])) for name in there]
     except _ARROW_ERRORS as error:
         raise CodecError("arrow-damaged", _line(error)) from None
     return [dict(zip(there, row, strict=True)) for row in zip(*cells, strict=True)]
@@ -75,7 +83,7 @@ def _cells(arrays: list[pa.Array]) -> list[Any]:
     kind = arrays[0].type
     if isinstance(kind, pa.FixedShapeTensorType):
         kind, arrays = kind.storage_type, [_lists(array) for array in arrays]
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    if _is_list(kind):
         if pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type):
             return [row.values.to_numpy(zero_copy_only=False) if row.is_valid else None
                     for array in arrays for row in array]
@@ -84,6 +92,10 @@ def _cells(arrays: list[pa.Array]) -> list[Any]:
         return [kind] * sum(map(len, arrays))
     values = _listed(_joined(arrays))
     return [None if value is None else Seconds(value) for value in values] if pa.types.is_timestamp(kind) else values
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return any(one(kind) for one in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
 
 
 def _read(data: bytes, require: Callable[[pa.Schema, list[str]], None]) -> tuple[dict[str, list[pa.Array]], int]:
