@@ -138,6 +138,12 @@ def test_arrow_records_of_another_form_are_rejected(columns, reason):
     assert reason_of(stream(pa.record_batch(columns))) == reason
 
 
+def test_names_of_a_sender_move_no_terminal():
+    batch = pa.record_batch({"a": pa.array([{"red\x1b[31m\n": 1}])})
+    with pytest.raises(CodecError, match=r"column 'a' is struct<red\\x1b\[31m\\n: int64>"):
+        decode(stream(batch))
+
+
 def test_bytes_after_an_arrow_stream_are_rejected():
     data = encode(Records(y=["a"], x=np.array([[1.0]])), "arrow")
     assert reason_of(data + data) == "trailing-data"
