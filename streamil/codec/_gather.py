@@ -41,7 +41,7 @@ class Gather:
 
     def add(self, index: int, y: Any, identifier: Any, t: Any, segment: Any) -> None:
         """Take one sample's values in, or raise `Bad` and take none."""
-        label = y if y is None or type(y) is str else _text(y, "bad-label", "label")
+        label = y if y is None or (type(y) is str and y.isascii()) else _text(y, "bad-label", "label")
         name = None if identifier is None else _text(identifier, "bad-id", "id")
         moment = np.nan if t is None else _time(t)
         if segment is not None and (type(segment) is not int or not 0 <= segment < SEGMENT_LIMIT):
@@ -139,6 +139,7 @@ def _plain_segments(values: Column) -> list[int] | None:
 def _text(value: Any, reason: str, what: str) -> str:
     try:
         text = label_text(value) if isinstance(value, str | int | float | bool) else None
+        (text or "").encode()  # codecs of others may give half a character, which nothing can write
     except (ValueError, OverflowError):
         text = None
     if text is None:
