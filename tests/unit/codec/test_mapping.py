@@ -175,6 +175,11 @@ def test_half_a_character_is_no_label_and_no_identifier():
     assert reason({"a": 1, "y": 0, "n": "d\udce9but"}, id="n") == "bad-id"
 
 
+def test_a_null_among_samples_is_told_as_such():
+    found = mapped([{"a": 1, "y": 0}, None])
+    assert found.rejected[0].detail == "a sample, which holds the label, is null or absent"
+
+
 def test_a_record_is_bounded():
     assert reason([{"a": 1}] * (SAMPLES_LIMIT + 1)) == "too-large"
     assert reason([{"r": [{"a": 1}] * 1000}] * 70, samples="r") == "too-large"
