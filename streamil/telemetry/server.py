@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.registry import Collector
 
 from streamil.charts import charts_fragment, charts_script, plotly_script, style
-from streamil.errors import TelemetryError
+from streamil.errors import ExperimentError, TelemetryError
+from streamil.experiment.http import host_and_port
 from streamil.telemetry import exposition
 from streamil.telemetry.access import OPEN, Access
 from streamil.telemetry.listener import Listener
@@ -64,6 +65,8 @@ class Server:
     ------
     TelemetryError
         When the address is taken or not of this machine.
+    ExperimentError
+        When it is none.
     """
 
     def __init__(self, address: str, metrics: Collector, status: Callable[[], dict[str, Any]],
@@ -76,10 +79,13 @@ class Server:
         self._ready, self._access, self._page = ready, access or Access(), pictures is not None
         told = {"/status.json": status} | ({"/pictures.json": pictures} if pictures else {})
         self._told = {path: Sparing(partial(_json, make)) for path, make in told.items()}
-        host, _, port = address.rpartition(":")
         try:
-            self._listener = Listener((host.strip("[]"), int(port)), self._access.tls)
-        except (OSError, OverflowError) as error:
+            place = host_and_port(address)
+        except ValueError as error:
+            raise ExperimentError(f"--metrics: found {address!r}; allowed: {error}") from None
+        try:
+            self._listener = Listener(place, self._access.tls)
+        except OSError as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise TelemetryError(
                 f"metrics cannot be served at {address}: {reason}; another address: --metrics HOST:PORT") from None
@@ -91,7 +97,7 @@ class Server:
     def url(self) -> str:
         """Where it really listens."""
         host, port = self._listener.server_address[:2]
-        return f"{'https' if self._access.tls else 'http'}://{host!s}:{port}"
+        return f"{'https' if self._access.tls else 'http'}://{f'[{host!s}]' if ':' in str(host) else host!s}:{port}"
 
     def close(self) -> None:
         """Stop listening."""

@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import json
 import socket
@@ -14,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from streamil.codec import REASONS
-from streamil.errors import TelemetryError
+from streamil.errors import ExperimentError, TelemetryError
 from streamil.experiment import Experiment
 from streamil.race import Race
 from streamil.samples import Records
@@ -140,6 +141,21 @@ def test_a_taken_address_is_one_clear_error(telemetry, serve):
         Server(taken, telemetry, dict)
     with pytest.raises(TelemetryError, match=r"192\.0\.2\.1:9"):
         Server("192.0.2.1:9", telemetry, dict)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:99999", ":9108", ""])
+def test_an_address_that_is_none_is_wrong_usage(telemetry, address):
+    with pytest.raises(ExperimentError, match=f"^--metrics: found '{address}'; allowed: host:port"):
+        Server(address, telemetry, dict)
+
+
+def test_an_address_may_be_one_of_ipv6(telemetry):
+    try:
+        server = Server("[::1]:0", telemetry, lambda: {"samples": 3})
+    except TelemetryError as error:
+        pytest.skip(str(error))
+    with contextlib.closing(server):
+        assert server.url.startswith("http://[::1]:") and fetch_status(server.url) == {"samples": 3}
 
 
 def test_health_and_paths(telemetry, serve):
