@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import threading
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
@@ -26,6 +27,8 @@ SCRIPT_SECONDS = 3600
 """How long a browser may keep plotly's script, which changes with its package alone."""
 POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:"
 """What the page may load: nothing from elsewhere. Plotly writes styles into the page."""
+
+_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", re.IGNORECASE)
 
 
 def _own(name: str) -> bytes:
@@ -105,17 +108,20 @@ class Server:
         self._listener.server_close()
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "/")
+        path, method = environ.get("PATH_INFO", "/"), environ["REQUEST_METHOD"]
         admitted = self._access.admits(path, environ.get("HTTP_AUTHORIZATION", ""))
         status, kind, body, more = "200 OK", "text/plain; charset=utf-8", b"ok\n", []
-        zipped = "gzip" in environ.get("HTTP_ACCEPT_ENCODING", "")
+        zipped = bool(_GZIP.search(environ.get("HTTP_ACCEPT_ENCODING", "")))
         keep = "no-store"
         if not admitted:
             status, body = "401 Unauthorized", b"a token is wanted: as bearer, or as password of any user\n"
             more = [("WWW-Authenticate", 'Basic realm="streamil", charset="UTF-8"'), ("WWW-Authenticate", "Bearer")]
+        elif method not in ("GET", "HEAD"):
+            status, body, more = "405 Method Not Allowed", b"nothing here can be changed\n", [("Allow", "GET, HEAD")]
         elif path in PARTS and self._page:
             kind, body = f"{PARTS[path][0]}; charset=utf-8", _part(path, zipped)
-            more = [("Content-Security-Policy", POLICY), *([("Content-Encoding", "gzip")] if zipped else [])]
+            more = [("Content-Security-Policy", POLICY), ("Vary", "Accept-Encoding"),
+                    *([("Content-Encoding", "gzip")] if zipped else [])]
             keep = f"max-age={SCRIPT_SECONDS}" if path == "/plotly.js" else keep
         elif path == "/metrics":
             kind, body = exposition.KIND, self._exposed()
@@ -128,7 +134,7 @@ class Server:
             status, body = "404 Not Found", f"here are {here}\n".encode()
         start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", keep),
                                 ("X-Content-Type-Options", "nosniff"), *more])
-        return [body]
+        return [body] if method != "HEAD" else []
 
 
 def _json(make: Callable[[], dict[str, Any]]) -> bytes:

@@ -174,6 +174,33 @@ def test_health_and_paths(telemetry, serve):
             get(f"{server.url}/{path}")
 
 
+def asked(server, method, path, **headers):
+    """Ask without a library that would drop what should not be there; return the head and the body."""
+    with socket.create_connection(server._listener.server_address[:2], timeout=5) as client:
+        client.sendall("".join([f"{method} {path} HTTP/1.1\r\nHost: x\r\n", *(
+            f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()), "\r\n"]).encode())
+        head, _, body = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")
+    return head.decode(), body
+
+
+def test_a_head_has_no_body_and_nothing_can_be_changed(telemetry, serve):
+    server = serve(telemetry, pictures=lambda: {})
+    for path in ("/", "/metrics", "/livez", "/nothing"):
+        head, body = asked(server, "HEAD", path)
+        assert body == b"" and "Content-Length: 0" not in head
+        assert head.split()[1] == asked(server, "GET", path)[0].split()[1]
+        for method in ("POST", "DELETE", "PUT", "OPTIONS"):
+            head, _ = asked(server, method, path)
+            assert head.split()[1] == "405" and "Allow: GET, HEAD" in head
+
+
+@pytest.mark.parametrize(("accepted", "zipped"), [
+    ("gzip", True), ("br, GZIP;q=0.5", True), ("gzip;q=0, identity", False), ("gzip ; q=0.00", False), ("gzip;q=0.01", True), ("br", False)])
+def test_the_page_is_compressed_for_who_takes_that(telemetry, serve, accepted, zipped):
+    head, body = asked(serve(telemetry, pictures=lambda: {}), "GET", "/", Accept_Encoding=accepted)
+    assert ("Content-Encoding: gzip" in head) == zipped == (body[:2] == b"\x1f\x8b") and "Vary: Accept-Encoding" in head
+
+
 def test_the_page_and_its_parts(telemetry, serve):
     server = serve(telemetry, pictures=lambda: {"arms": []})
     for path, holds in (("", 'id="accuracy"'), ("page.js", "pictures.json"), ("charts.js", "streamilCharts"), ("style.css", "--il"),
