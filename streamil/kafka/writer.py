@@ -31,7 +31,7 @@ MAX_REQUEST_BYTES = 2**30
 def record_bytes(value: bytes | None, headers: Mapping[str, bytes], key: bytes | None) -> int:
     """Return how many bytes a record takes at most, in a batch of its own."""
     return FRAME_BYTES + len(value or b"") + len(key or b"") + sum(
-        len(name) + len(said) + 10 for name, said in headers.items())
+        len(name.encode()) + len(said) + 10 for name, said in headers.items())
 
 
 class TopicWriter:
