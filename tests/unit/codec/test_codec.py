@@ -68,6 +68,17 @@ def test_other_labels_are_rejected(y):
     assert reason_of(f'{{"x": [1], "y": {y}}}'.encode()) == "bad-label"
 
 
+@pytest.mark.parametrize("letter", ["y", "\xe9"])
+@pytest.mark.parametrize(("key", "why"), [("y", "bad-label"), ("id", "bad-id")])
+def test_texts_that_are_remembered_are_short(key, why, letter):
+    """A field of running text in place of a label filled the memory, and every snapshot."""
+    for texts, good in ([letter * 1024, letter], 2), ([letter, letter * 1025], 1):
+        got = decode(orjson.dumps([{"x": [1], "y": "a", key: text} for text in texts]))
+        again = decode(stream(pa.record_batch({"a": [1, 2], "y": ["a", "a"]} | {key: texts})))
+        assert len(got) == len(again) == good
+        assert [one.reason for one in got.rejected] == [one.reason for one in again.rejected] == [why] * (2 - good)
+
+
 def test_one_bad_sample_of_a_list_is_rejected_alone_and_the_others_keep_their_places():
     got = decode(b'[{"x": [1, "2"], "y": 1}, {"x": [3, 4], "y": 1}, 5, {"x": [5, 6], "y": 1, "t": "noon"}, '
                  b'{"features": {"a": 1}}, {"x": [1e308, 7]}]')
