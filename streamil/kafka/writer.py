@@ -87,7 +87,7 @@ class TopicWriter:
         pairs = list((headers or {}).items())
         size = record_bytes(value, headers or {}, key)
         if size > self._found.max_message_bytes:
-            raise self._too_large(f"{name} take {size}")
+            raise self._too_large(f"{name} of {size} bytes")
         while not self.wait_for_room(1.0):
             pass
         if not self.in_flight:
@@ -172,7 +172,8 @@ class TopicWriter:
 
     def _too_large(self, what: str) -> TopicMismatch:
         return TopicMismatch(f"{self._where} takes records up to {self._found.max_message_bytes} bytes, found {what}: "
-                             f"lower stream.samples_per_record, or raise the topic's max.message.bytes")
+                             "raise the topic's max.message.bytes, or publish less in a record "
+                             "(stream.samples_per_record)")
 
     @property
     def _where(self) -> str:

@@ -118,6 +118,8 @@ def test_a_topic_that_does_not_fit_is_refused(kafka_settings: Kafka, topic: str)
             attempt(kafka_settings, f"{topic}-many")
         with pytest.raises(TopicMismatch, match="compact"):
             attempt(kafka_settings, f"{topic}-compact")
+    with pytest.raises(TopicMismatch, match="delete it, and it is made with one"):  # --partition is for what is read
+        ensure_topic(kafka_settings, f"{topic}-many")
     with TopicReader(kafka_settings, f"{topic}-compact", allow_compacted=True) as reader:
         assert reader.poll(1, 0) == []
 
@@ -268,7 +270,7 @@ def test_a_record_larger_than_the_topic_takes_is_refused_before_it_is_sent(kafka
         for _ in range(50):
             writer.send(b"x" * 9_000)  # batches of them would be larger than the topic takes
         assert writer.flush(20)
-        with pytest.raises(TopicMismatch, match=r"10000 bytes.*samples_per_record"):
+        with pytest.raises(TopicMismatch, match=r"10000 bytes, found a record of 10101 bytes: raise .*samples_per_record"):
             writer.send(b"x" * 10_001)
     with TopicReader(kafka_settings, topic) as reader:
         assert len(read(reader, 50)) == 50
