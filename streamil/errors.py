@@ -32,6 +32,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from streamil.printable import printable
+
 
 class StreamilError(Exception):
     """Base of all errors that streamil raises on purpose; `exit_code` is what the command line ends with."""
@@ -70,13 +72,13 @@ class CodecError(StreamilError):
     reason
         A short word out of `streamil.codec.REASONS`, the label under which the record is counted.
     detail
-        What was found, for people.
+        What was found, for people; whatever of a sender's stands in it moves no terminal.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
         self.reason = reason
-        self.detail = detail
-        super().__init__(f"{reason}: {detail}")
+        self.detail = printable(detail)
+        super().__init__(f"{reason}: {self.detail}")
 
 
 class LearnerError(StreamilError, ValueError):

@@ -13,6 +13,7 @@ from typing import Any
 from streamil.attachment import Attachment, Options
 from streamil.errors import BrokerUnavailable, TopicMissing
 from streamil.experiment import Experiment
+from streamil.field_path import dotted
 from streamil.log import Event, Tell, nobody
 from streamil.race import Race
 from streamil.report.lines import inputs_line
@@ -23,6 +24,8 @@ from streamil.telemetry.server import Server
 from streamil_consumer.view import Place, View
 
 DEFAULT = Options()
+DOUBT_SAMPLES = 100
+"""After so many samples without a label, or at the end before, a word is due: its name may be misspelt."""
 WAIT_SECONDS = 0.2
 """Pause between two looks for a topic that is not there yet."""
 
@@ -117,7 +120,7 @@ def opened(experiment: Experiment, place: Place, open_it: Callable[[], None], se
 
 def _learn(race: Race, attachment: Attachment, view: View, tell: Callable[[str], None]) -> None:
     """Feed the race what comes."""
-    view.state = "learning"
+    view.state, fresh = "learning", not race.samples
     for arrived in attachment:
         begun = race.featurizer.inputs is not None
         arrived.feed(race)
@@ -125,6 +128,20 @@ def _learn(race: Race, attachment: Attachment, view: View, tell: Callable[[str],
             tell(line)
         view.learned()
         attachment.commit()
+        if fresh and race.samples >= DOUBT_SAMPLES:
+            fresh = False
+            _doubt(race, tell)
+    if fresh:
+        _doubt(race, tell)
+
+
+def _doubt(race: Race, tell: Tell) -> None:
+    """Say so where no sample has a label, nor waits for one: nothing else would."""
+    if race.samples and race.unlabelled == race.samples and not any(race.late.counts.values()) and not len(race.late):
+        path = getattr(race.experiment.stream.source, "label", None)
+        where = f" ({dotted(path)})" if isinstance(path, tuple) else ""
+        tell(Event(f"none of the first {race.samples} samples has a label{where}, so nothing is learned",
+                   level="warning", samples=race.samples))
 
 
 def _beginning(race: Race) -> Iterator[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from streamil.codec.prediction_rows import decode_predictions
-from streamil.errors import CodecError, TopicMismatch
+from streamil.errors import BrokerRefused, BrokerUnavailable, CodecError, TopicMismatch
 from streamil.experiment import Experiment
 from streamil.judge import Judge
 from streamil.kafka import TopicReader, describe_topic
@@ -24,6 +24,8 @@ from streamil.telemetry.server import Server
 from streamil_consumer.consume import opened
 from streamil_consumer.view import View
 
+LOOK_MS = 2_000
+"""How long a look for the topic waits for a broker."""
 POLL_RECORDS = 16
 """Records of an arm taken at a time: with `judge.AHEAD` this bounds what waits."""
 IDLE_MS = 500
@@ -162,6 +164,9 @@ class Readers:
         self._asked = time.monotonic()
         away = not all(reader.reachable for reader in self._of.values())
         if away != self.broker_away:
+            if away:  # a topic that was deleted looks like a broker that is away
+                with contextlib.suppress(BrokerUnavailable, BrokerRefused):
+                    describe_topic(self._experiment.kafka, self._experiment.predictions_topic, timeout_ms=LOOK_MS)
             self.broker_away = away
             servers = self._experiment.kafka.bootstrap_servers
             self._tell(Event(f"the broker at {servers} does not answer: the judge waits for it", level="warning")

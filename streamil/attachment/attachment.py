@@ -219,6 +219,7 @@ class Attachment:
                 self._tell(Event(f"the broker at {servers} is there, but {refused}; learning waits, and the files of "
                                  "passwords and certificates are read again until it lets us in", level="error"))
             else:
+                self._require_unchanged()  # a topic that was deleted looks like a broker that is away
                 self._tell(Event(f"the broker at {servers} does not answer: learning waits for it", level="warning"))
         if self._keeper is None:
             self._commit_offsets()

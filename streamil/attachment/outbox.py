@@ -34,7 +34,7 @@ class Letter(NamedTuple):
     def size(self) -> int:
         """About how many bytes it occupies."""
         return 200 + len(self.value or b"") + len(self.key or b"") + sum(
-            len(name) + len(value) + 10 for name, value in self.headers.items())
+            len(name.encode()) + len(value) + 10 for name, value in self.headers.items())
 
 
 class Outbox:

@@ -27,7 +27,10 @@ def form_of(data: bytes) -> Literal["arrow", "json"]:
         raise CodecError("arrow-file", "an Arrow file (ARROW1); an Arrow IPC stream is wanted")
     if data[:2] == b"\x1f\x8b":
         raise CodecError("gzip", "the value is gzip-compressed; compress in Kafka (compression.type) instead")
-    if data[:1] == b"\x00" and len(data) >= 5:
+    if data[:1] == b"\x03" and data[1:2] in (b"\0", b"\5") and len(data) >= 18:
+        raise CodecError("schema-registry", "the frame of AWS Glue's schema registry; send plain JSON or Arrow, or "
+                                            "name a codec of your own (stream.source.codec)")
+    if data[:1] == b"\x00" and len(data) >= 5 and data[1:3] not in (b"{\0", b"[\0"):  # these are UTF-16
         schema = int.from_bytes(data[1:5], "big")
         raise CodecError("schema-registry", f"schema-registry framing (schema {schema}); send plain JSON or Arrow, or "
                                             "name a codec of your own (stream.source.codec)")

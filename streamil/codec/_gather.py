@@ -17,6 +17,8 @@ SAMPLES_LIMIT = 65_536
 CELLS_LIMIT = 1 << 22
 """Samples times named features of one record: each sample with a name of its own would fill the memory."""
 SEGMENT_LIMIT = 2**63
+TEXT_LIMIT = 1024
+"""Letters of a label or an identifier: a thousand classes and a hundred thousand identifiers are remembered."""
 
 
 class Bad(Exception):
@@ -41,7 +43,8 @@ class Gather:
 
     def add(self, index: int, y: Any, identifier: Any, t: Any, segment: Any) -> None:
         """Take one sample's values in, or raise `Bad` and take none."""
-        label = y if y is None or type(y) is str else _text(y, "bad-label", "label")
+        short = type(y) is str and y.isascii() and len(y) <= TEXT_LIMIT
+        label = y if y is None or short else _text(y, "bad-label", "label")
         name = None if identifier is None else _text(identifier, "bad-id", "id")
         moment = np.nan if t is None else _time(t)
         if segment is not None and (type(segment) is not int or not 0 <= segment < SEGMENT_LIMIT):
@@ -119,7 +122,9 @@ def shown(value: Any) -> str:
 def _plain_texts(values: Column) -> list[str | None] | None:
     if isinstance(values, np.ndarray):
         return [str(number) for number in values.tolist()] if values.dtype.kind in "iu" else None
-    return list(values) if set(map(type, values)) <= {str, type(None)} else None
+    if not set(map(type, values)) <= {str, type(None)} or max(map(len, filter(None, values)), default=0) > TEXT_LIMIT:
+        return None
+    return list(values)
 
 
 def _plain_times(values: Column) -> list[float] | None:
@@ -139,10 +144,13 @@ def _plain_segments(values: Column) -> list[int] | None:
 def _text(value: Any, reason: str, what: str) -> str:
     try:
         text = label_text(value) if isinstance(value, str | int | float | bool) else None
+        (text or "").encode()  # codecs of others may give half a character, which nothing can write
     except (ValueError, OverflowError):
         text = None
     if text is None:
         raise Bad(reason, f"{what} is {shown(value)}, neither a text nor a whole number nor a boolean")
+    if len(text) > TEXT_LIMIT:
+        raise Bad(reason, f"{what} has {len(text)} letters; the limit is {TEXT_LIMIT}")
     return text
 
 

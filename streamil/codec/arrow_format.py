@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,15 +57,23 @@ def arrow_documents(data: bytes) -> list[dict[str, Any]]:
 def arrow_rows(data: bytes, wanted: Sequence[str]) -> list[dict[str, Any]]:
     """Return the rows of an Arrow stream as plain values, of those columns that are wanted and there.
 
+    Numbers, texts, dictionaries and lists of texts are read: a few bytes of others could fill the memory.
+
     Raises
     ------
     CodecError
-        For a stream that is damaged or too large.
+        For a stream that is damaged or too large, or a column of another type.
     """
     columns, _ = _read(data, _require_names)
     there = [name for name in wanted if name in columns]
+    for name in there:
+        kind = columns[name][0].type
+        if not readable(kind.value_type if _is_list(kind) and pa.types.is_string(kind.value_type) else kind):
+            raise CodecError("wrong-shape", f"column {name} is {str(kind)[:80]}, neither number nor text nor a list of "
+                                            "texts")
     try:
-        cells = [[cell for array in columns[name] for cell in array.to_pylist()] for name in there]
+        cells = [[cell for array in columns[name] for cell in array.to_pylist()] if _is_list(columns[name][0].type)
+                 else _listed(_joined(columns[name])) for name in there]
     except _ARROW_ERRORS as error:
         raise CodecError("arrow-damaged", _line(error)) from None
     return [dict(zip(there, row, strict=True)) for row in zip(*cells, strict=True)]
@@ -73,8 +82,8 @@ def arrow_rows(data: bytes, wanted: Sequence[str]) -> list[dict[str, Any]]:
 def _cells(arrays: list[pa.Array]) -> list[Any]:
     kind = arrays[0].type
     if isinstance(kind, pa.FixedShapeTensorType):
-        kind, arrays = kind.storage_type, [array.storage for array in arrays]
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        kind, arrays = kind.storage_type, [_lists(array) for array in arrays]
+    if _is_list(kind):
         if pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type):
             return [row.values.to_numpy(zero_copy_only=False) if row.is_valid else None
                     for array in arrays for row in array]
@@ -83,6 +92,10 @@ def _cells(arrays: list[pa.Array]) -> list[Any]:
         return [kind] * sum(map(len, arrays))
     values = _listed(_joined(arrays))
     return [None if value is None else Seconds(value) for value in values] if pa.types.is_timestamp(kind) else values
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return any(one(kind) for one in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
 
 
 def _read(data: bytes, require: Callable[[pa.Schema, list[str]], None]) -> tuple[dict[str, list[pa.Array]], int]:
@@ -115,15 +128,16 @@ def _read(data: bytes, require: Callable[[pa.Schema, list[str]], None]) -> tuple
 
 def _require_names(schema: pa.Schema, names: list[str]) -> None:
     """Raise `CodecError` where two columns have one name."""
-    twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise CodecError("wrong-shape", f"two columns are called {min(twice)[:40]!r}")
 
 
 def _require_columns(schema: pa.Schema, names: list[str]) -> None:
     """Raise `CodecError` unless every column is of a type that is read in bounded memory."""
-    _require_names(schema, names)
     features = [name for name in names if name not in RESERVED]
+    _require_names(schema, [name for name in names if name in RESERVED])
+    _require_names(schema, [name.removeprefix(PREFIX) for name in features])
     if "x" in names and features:
         raise CodecError("wrong-shape", f"a record has x or features, never both; it has x and {features[0][:40]!r}")
     if "x" not in names and not features and not {"id", "y"} <= set(names):
@@ -199,7 +213,7 @@ def _dense(arrays: list[pa.Array]) -> tuple[NDArray[Any], dict[int, Bad]]:
 
 def _numbers(array: pa.Array) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Return the numbers of a column of lists [N, F], 0 where null, and where they are null, None if nowhere."""
-    lists = array.storage if isinstance(array, pa.FixedShapeTensorArray) else array
+    lists = _lists(array)
     size = lists.type.list_size
     shape = len(lists), size
     numbers = lists.values.slice(lists.offset * size, len(lists) * size)
@@ -209,6 +223,20 @@ def _numbers(array: pa.Array) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
                 | lists.is_null().to_numpy(zero_copy_only=False)[:, None])
         numbers = numbers.fill_null(0)
     return numbers.to_numpy(zero_copy_only=False).reshape(shape), null
+
+
+def _lists(array: pa.Array) -> pa.Array:
+    """Return a column of lists as it is, of tensors as lists: row by row, whatever the order they are stored in."""
+    if not isinstance(array, pa.FixedShapeTensorArray):
+        return array
+    kind, lists = array.type, array.storage
+    if kind.permutation is None or list(kind.permutation) == sorted(kind.permutation):
+        return lists
+    size = lists.type.list_size
+    order = np.arange(size).reshape(kind.shape).transpose(kind.permutation).ravel()
+    first = (lists.offset + np.arange(len(lists))) * size
+    return pa.FixedSizeListArray.from_arrays(lists.values.take(pa.array((first[:, None] + order).ravel())), size,
+                                             mask=lists.is_null())
 
 
 def _joined(arrays: list[pa.Array]) -> Column:

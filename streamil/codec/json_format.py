@@ -23,7 +23,12 @@ DEPTH_LIMIT = 64
 EXACT = 2**53
 """From here on an integer may have been rounded by the parser."""
 
-_BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x28\xb5\x2f\xfd": "zstd-compressed", b"BZh": "bzip2"}
+_OTHERS = {
+    b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"{\0": "UTF-16", b"[\0": "UTF-16", b"\0{\0": "UTF-16",
+    b"\0[\0": "UTF-16", b"\x28\xb5\x2f\xfd": "zstd-compressed", b"\x04\x22\x4d\x18": "lz4-compressed",
+    b"\x82SNAPPY": "snappy-compressed", b"\x78\x9c": "zlib-compressed", b"BZh": "bzip2", b"Obj\1": "an Avro file",
+    b"PAR1": "a Parquet file", b"PK\3\4": "a zip file", b"<": "XML or HTML"}
+"""How values begin that are no JSON, and what they are then."""
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 
 
@@ -85,7 +90,7 @@ def beyond_exact(value: Any) -> bool:
 
 def _why(text: bytes, error: ValueError) -> CodecError:
     """Return the error that names the cause, where it is recognisable."""
-    for magic, what in _BOMS.items():
+    for magic, what in _OTHERS.items():
         if text.startswith(magic):
             return CodecError("not-json", f"the value is {what}; JSON in UTF-8 is wanted")
     depth = 0
@@ -93,14 +98,15 @@ def _why(text: bytes, error: ValueError) -> CodecError:
         depth += (token[0] in b"[{") - (token[0] in b"]}")
         if depth > DEPTH_LIMIT:
             return CodecError("too-deep", f"JSON nested deeper than {DEPTH_LIMIT}")
+    words: list[str] = []
     try:
         decoded = text.decode().lstrip(" \t\r\n")
-        end = json.JSONDecoder().raw_decode(decoded)[1]
+        end = json.JSONDecoder(parse_constant=words.append).raw_decode(decoded)[1]
     except (ValueError, RecursionError):
         return CodecError("not-json", str(error)[:200])
     if decoded[end:].strip(" \t\r\n"):
         return CodecError("trailing-data", f"trailing data after the first document: {decoded[end:].strip()[:20]!r}")
-    return CodecError("not-json", str(error)[:200])
+    return CodecError("not-json", (f"{words[0]} is no JSON, null is: " if words else "") + str(error)[:200])
 
 
 class _Reader:

@@ -143,7 +143,8 @@ class FieldMapping:
         holder = _object(sample, self._holder)
         if holder is None:
             what = "label" if self._source.label else "identifier"
-            raise Bad("no-features", f"{dotted(self._holder)[:80]}, which holds the {what}, is null or absent")
+            where = dotted(self._holder)[:80] or "a sample"
+            raise Bad("no-features", f"{where}, which holds the {what}, is null or absent")
         fields = ((key, plain(value)) for key, value in holder.items()
                   if isinstance(key, str) and key not in self._beside)
         values = {self._prefix + key: value for key, value in fields if _scalar(value)}

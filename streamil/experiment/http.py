@@ -9,6 +9,20 @@ from streamil.experiment.credentials import SecretFile, no_secrets
 from streamil.experiment.model import Model
 
 
+def host_and_port(address: str) -> tuple[str, int]:
+    """Return the two parts of an address to listen at; raise ValueError where it has not both.
+
+    Examples
+    --------
+    >>> host_and_port("127.0.0.1:9108"), host_and_port("[::1]:0")
+    (('127.0.0.1', 9108), ('::1', 0))
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("host:port, for example 127.0.0.1:9108")
+    return host.strip("[]"), int(port)
+
+
 class HttpTls(Model):
     """HTTPS instead of HTTP."""
 

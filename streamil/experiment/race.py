@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from streamil.experiment.http import Http
+from streamil.experiment.http import Http, host_and_port
 from streamil.experiment.model import Model
 
 
@@ -121,7 +121,5 @@ class Service(Model):
     @field_validator("metrics", "producer_metrics")
     @classmethod
     def _address(cls, address: str) -> str:
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError("host:port, for example 127.0.0.1:9108")
+        host_and_port(address)
         return address

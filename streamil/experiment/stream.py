@@ -60,7 +60,10 @@ class Stream(Model):
     @classmethod
     def _label_map_texts(cls, renamed: Any) -> Any:
         if isinstance(renamed, Mapping):
-            return {label_text(old): label_text(new) for old, new in renamed.items()}
+            texts = {label_text(old): label_text(new) for old, new in renamed.items()}
+            if len(texts) < len(renamed):
+                raise ValueError("each label once: true and \"true\", 1 and \"1\" are one")
+            return texts
         return renamed
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from kafka import TopicPartition
 from kafka.errors import (
+    CorruptRecordError,
     KafkaError,
     LogTruncationError,
     NoOffsetForPartitionError,
@@ -18,11 +19,13 @@ from kafka.errors import (
     SaslAuthenticationFailedError,
     UnsupportedCodecError,
 )
+from kafka.record.default_records import DefaultRecordBatch
 from kafka.structs import OffsetAndMetadata
 
 from streamil.errors import BrokerError, BrokerUnavailable, ExperimentError, PositionLost
 from streamil.experiment import Kafka
 from streamil.kafka.clients import consumer, errors, listener
+from streamil.kafka.header_names import read_any_name
 from streamil.kafka.topics import LOOK_MS, describe_topic, require_fit
 
 ASK_MS = 1_500
@@ -38,6 +41,8 @@ ALL_RECORDS = 1000
 SILENT_SECONDS = 30.0
 """Past so long without a record whoever wants a whole log is told, instead of waiting for ever."""
 CODEC_PACKAGES = {"lz4": "lz4", "zstd": "zstandard", "snappy": "python-snappy"}
+
+read_any_name(DefaultRecordBatch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,7 @@ class TopicReader:
         self.kafka, self.topic, self.group, self._on_trimmed = kafka, topic, group, on_trimmed
         self._partition = TopicPartition(topic, partition or 0)
         self._position = self.trimmed = 0
+        self._failure: KafkaError | None = None
         self.reachable, self.refused, self._tried = True, "", 0.0
         self._client: Any = consumer(kafka, group_id=group)
         try:
@@ -116,7 +122,15 @@ class TopicReader:
         Those behind them are asked for before it returns, and come while these are learned.
         """
         try:
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
             records = self._client.poll(timeout_ms=timeout_ms, max_records=max_records)
+        except CorruptRecordError as error:  # the library calls it retriable, and would turn in a circle for ever
+            raise BrokerError(f"topic {self.topic!r} on {self.kafka.bootstrap_servers}: a record from offset "
+                              f"{self._position} on is damaged ({error}): start again; where it stays so, delete the "
+                              "records of its batch (kafka-delete-records.sh), and go on behind them with "
+                              "--on-trimmed earliest") from None
         except UnsupportedCodecError as error:
             named = re.search("|".join(CODEC_PACKAGES), str(error).lower())
             package = CODEC_PACKAGES[named[0]] if named else "lz4 zstandard python-snappy"
@@ -134,8 +148,10 @@ class TopicReader:
         found = list(records.get(self._partition, ()))
         if 0 < len(found) < max_records:
             # A poll that had to wait asks for no more behind it; this one does, so that the next ones come meanwhile.
-            with contextlib.suppress(KafkaError):  # it comes again
+            try:
                 found += self._client.poll(timeout_ms=0, max_records=max_records - len(found)).get(self._partition, ())
+            except KafkaError as error:
+                self._failure = error  # for the next call: the library says it once
         with contextlib.suppress(KafkaError):
             self._position = int(self._client.position(self._partition, timeout_ms=0))
         return [Message(one.offset, one.key, one.value, {name: text or b"" for name, text in one.headers or ()},

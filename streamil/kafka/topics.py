@@ -102,7 +102,10 @@ def ensure_topic(kafka: Kafka, topic: str, *, max_message_bytes: int | None = No
         with admin(kafka, topic) as client:
             client.create_partitions({topic: partitions})
         found = replace(found, partitions=partitions)
-    require_fit(found, partition=partitions - 1 if partitions > 1 else None)
+    if partitions == 1 and found.partitions > 1:
+        raise TopicMismatch(f"topic {topic!r} has {found.partitions} partitions, and what is written to it has one "
+                            "order: delete it, and it is made with one partition, or use another topic")
+    require_fit(found, partition=partitions - 1)
     if max_message_bytes is not None and found.max_message_bytes < max_message_bytes:
         raise TopicMismatch(f"topic {topic!r} takes records up to {found.max_message_bytes} bytes, but "
                             f"{max_message_bytes} are needed: raise its max.message.bytes, or use another topic")

@@ -31,7 +31,7 @@ MAX_REQUEST_BYTES = 2**30
 def record_bytes(value: bytes | None, headers: Mapping[str, bytes], key: bytes | None) -> int:
     """Return how many bytes a record takes at most, in a batch of its own."""
     return FRAME_BYTES + len(value or b"") + len(key or b"") + sum(
-        len(name) + len(said) + 10 for name, said in headers.items())
+        len(name.encode()) + len(said) + 10 for name, said in headers.items())
 
 
 class TopicWriter:
@@ -87,7 +87,7 @@ class TopicWriter:
         pairs = list((headers or {}).items())
         size = record_bytes(value, headers or {}, key)
         if size > self._found.max_message_bytes:
-            raise self._too_large(f"{name} take {size}")
+            raise self._too_large(f"{name} of {size} bytes")
         while not self.wait_for_room(1.0):
             pass
         if not self.in_flight:
@@ -172,7 +172,8 @@ class TopicWriter:
 
     def _too_large(self, what: str) -> TopicMismatch:
         return TopicMismatch(f"{self._where} takes records up to {self._found.max_message_bytes} bytes, found {what}: "
-                             f"lower stream.samples_per_record, or raise the topic's max.message.bytes")
+                             "raise the topic's max.message.bytes, or publish less in a record "
+                             "(stream.samples_per_record)")
 
     @property
     def _where(self) -> str:

@@ -40,6 +40,8 @@ class Listener(ThreadingMixIn, WSGIServer):
         self._free = threading.BoundedSemaphore(CLIENTS_LIMIT)
         self._budget, self._counted = float(BURST), time.monotonic()
         self._since: dict[socket.socket, float] = {}
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import threading
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
@@ -15,7 +16,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.registry import Collector
 
 from streamil.charts import charts_fragment, charts_script, plotly_script, style
-from streamil.errors import TelemetryError
+from streamil.errors import ExperimentError, TelemetryError
+from streamil.experiment.http import host_and_port
 from streamil.telemetry import exposition
 from streamil.telemetry.access import OPEN, Access
 from streamil.telemetry.listener import Listener
@@ -25,6 +27,8 @@ SCRIPT_SECONDS = 3600
 """How long a browser may keep plotly's script, which changes with its package alone."""
 POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:"
 """What the page may load: nothing from elsewhere. Plotly writes styles into the page."""
+
+_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", re.IGNORECASE)
 
 
 def _own(name: str) -> bytes:
@@ -64,6 +68,8 @@ class Server:
     ------
     TelemetryError
         When the address is taken or not of this machine.
+    ExperimentError
+        When it is none.
     """
 
     def __init__(self, address: str, metrics: Collector, status: Callable[[], dict[str, Any]],
@@ -76,10 +82,13 @@ class Server:
         self._ready, self._access, self._page = ready, access or Access(), pictures is not None
         told = {"/status.json": status} | ({"/pictures.json": pictures} if pictures else {})
         self._told = {path: Sparing(partial(_json, make)) for path, make in told.items()}
-        host, _, port = address.rpartition(":")
         try:
-            self._listener = Listener((host.strip("[]"), int(port)), self._access.tls)
-        except (OSError, OverflowError) as error:
+            place = host_and_port(address)
+        except ValueError as error:
+            raise ExperimentError(f"--metrics: found {address!r}; allowed: {error}") from None
+        try:
+            self._listener = Listener(place, self._access.tls)
+        except OSError as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise TelemetryError(
                 f"metrics cannot be served at {address}: {reason}; another address: --metrics HOST:PORT") from None
@@ -91,7 +100,7 @@ class Server:
     def url(self) -> str:
         """Where it really listens."""
         host, port = self._listener.server_address[:2]
-        return f"{'https' if self._access.tls else 'http'}://{host!s}:{port}"
+        return f"{'https' if self._access.tls else 'http'}://{f'[{host!s}]' if ':' in str(host) else host!s}:{port}"
 
     def close(self) -> None:
         """Stop listening."""
@@ -99,17 +108,20 @@ class Server:
         self._listener.server_close()
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "/")
+        path, method = environ.get("PATH_INFO", "/"), environ["REQUEST_METHOD"]
         admitted = self._access.admits(path, environ.get("HTTP_AUTHORIZATION", ""))
         status, kind, body, more = "200 OK", "text/plain; charset=utf-8", b"ok\n", []
-        zipped = "gzip" in environ.get("HTTP_ACCEPT_ENCODING", "")
+        zipped = bool(_GZIP.search(environ.get("HTTP_ACCEPT_ENCODING", "")))
         keep = "no-store"
         if not admitted:
             status, body = "401 Unauthorized", b"a token is wanted: as bearer, or as password of any user\n"
             more = [("WWW-Authenticate", 'Basic realm="streamil", charset="UTF-8"'), ("WWW-Authenticate", "Bearer")]
+        elif method not in ("GET", "HEAD"):
+            status, body, more = "405 Method Not Allowed", b"nothing here can be changed\n", [("Allow", "GET, HEAD")]
         elif path in PARTS and self._page:
             kind, body = f"{PARTS[path][0]}; charset=utf-8", _part(path, zipped)
-            more = [("Content-Security-Policy", POLICY), *([("Content-Encoding", "gzip")] if zipped else [])]
+            more = [("Content-Security-Policy", POLICY), ("Vary", "Accept-Encoding"),
+                    *([("Content-Encoding", "gzip")] if zipped else [])]
             keep = f"max-age={SCRIPT_SECONDS}" if path == "/plotly.js" else keep
         elif path == "/metrics":
             kind, body = exposition.KIND, self._exposed()
@@ -122,7 +134,7 @@ class Server:
             status, body = "404 Not Found", f"here are {here}\n".encode()
         start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", keep),
                                 ("X-Content-Type-Options", "nosniff"), *more])
-        return [body]
+        return [body] if method != "HEAD" else []
 
 
 def _json(make: Callable[[], dict[str, Any]]) -> bytes:

@@ -298,6 +298,29 @@ SEEN = 12_000
 """Samples that take long enough to be looked at on the way."""
 
 
+def test_a_topic_deleted_while_it_is_read_is_told_from_a_broker_that_is_away(kafka_settings: Kafka, topic: str) -> None:
+    experiment = an_experiment(kafka_settings, topic)
+    send(experiment, *plain(b'{"x": [1], "y": 0}'))
+    with consuming(experiment) as consumer:
+        consumer.wait(samples=1)
+        client = KafkaAdminClient(bootstrap_servers=kafka_settings.bootstrap_servers)
+        client.delete_topics([topic])
+        client.close()
+        error = until(lambda: consumer.error, 30)
+    assert isinstance(error, TopicMissing) and str(error).startswith(f"topic {topic!r} does not exist")
+    assert not any("does not answer" in line for line in consumer.said)
+
+
+@pytest.mark.parametrize("count", [20, 120])
+def test_samples_none_of_which_has_a_label_are_told_once(kafka_settings: Kafka, topic: str, count: int) -> None:
+    experiment = an_experiment(kafka_settings, topic, source={"kind": "topic", "label": "Label"})
+    send(experiment, *plain(*[b'{"a": 1, "label": 1}'] * count))
+    said: list[str] = []
+    consume(experiment, until=count, tell=said.append)
+    (line,) = [line for line in said if "has a label" in line]
+    assert line.startswith("none of the first ") and line.endswith(" has a label (Label), so nothing is learned")
+
+
 def test_metrics_show_what_the_summary_says(kafka_settings: Kafka, topic: str, tmp_path: Path) -> None:
     experiment = an_experiment(kafka_settings, topic, ARMS, limit=SEEN)
     publish(experiment)

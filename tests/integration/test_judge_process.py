@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from attached import experiment_of, learn, records_of, send
+from kafka import KafkaAdminClient
 from processes import running, streamil, until
 from streamil_consumer import judge
 
@@ -126,6 +127,25 @@ def test_an_outage_of_the_broker_is_waited_out(installed_kafka: None, tmp_path: 
         judging.join(60)
     assert found and known(found[0]) == known(run(experiment))
     assert any("answers again" in line for line in lines)
+
+
+def test_a_topic_deleted_while_it_is_judged_ends_the_judge(kafka_settings: Kafka, topic: str, tmp_path: Path) -> None:
+    experiment = experiment_here(kafka_settings, topic, tmp_path)
+    send(kafka_settings, topic, records_of(experiment))
+    learn(experiment, 50)
+
+    def told(line: str) -> None:
+        if "judging" in line:
+            client = KafkaAdminClient(bootstrap_servers=kafka_settings.bootstrap_servers)
+            client.delete_topics([experiment.predictions_topic])
+            client.close()
+
+    stop = threading.Event()
+    limit = threading.Timer(30, stop.set)
+    limit.start()
+    with pytest.raises(TopicMissing, match=experiment.predictions_topic):
+        judge(experiment, metrics="127.0.0.1:0", stop=stop, tell=told)
+    limit.cancel()
 
 
 def test_an_arm_that_learns_alone_without_a_predictions_topic_is_told(tmp_path: Path) -> None:

@@ -118,6 +118,8 @@ def test_a_topic_that_does_not_fit_is_refused(kafka_settings: Kafka, topic: str)
             attempt(kafka_settings, f"{topic}-many")
         with pytest.raises(TopicMismatch, match="compact"):
             attempt(kafka_settings, f"{topic}-compact")
+    with pytest.raises(TopicMismatch, match="delete it, and it is made with one"):  # --partition is for what is read
+        ensure_topic(kafka_settings, f"{topic}-many")
     with TopicReader(kafka_settings, f"{topic}-compact", allow_compacted=True) as reader:
         assert reader.poll(1, 0) == []
 
@@ -179,6 +181,52 @@ def test_a_codec_without_its_library_names_the_package(kafka_settings: Kafka, to
         read(reader, 1, 5)
 
 
+class Latin(str):
+    """The name of a header in an encoding that is not Kafka's, as clients in C can send it."""
+
+    def encode(self, *_: str) -> bytes:
+        return super().encode("latin-1")
+
+
+def test_names_of_headers_may_be_any_bytes(kafka_settings: Kafka, topic: str) -> None:
+    """kafka-python takes such a record for a damaged one, and turns in a circle."""
+    ensure_topic(kafka_settings, topic)
+    headers = [("gr\xf6\xdfe", b"\xef"), (Latin("na\xefve"), b"\xef")]
+    with foreign_producer(kafka_settings, linger_ms=100) as producer:
+        for number in range(5):
+            producer.send(topic, b"%d" % number, key=b"na\xefve", headers=headers[:number])
+        producer.flush()
+    with TopicReader(kafka_settings, topic) as reader:
+        messages = read(reader, 5)
+    assert values(messages) == list(range(5)) and {one.key for one in messages} == {b"na\xefve"}
+    assert [one.headers for one in messages[1:3]] == [{"gr\xf6\xdfe": b"\xef"}, {"gr????e": b"\xef", "na?ve": b"\xef"}]
+
+
+@pytest.mark.parametrize("before", [0, 5])
+def test_a_damaged_record_is_one_line_behind_those_before_it(kafka_settings: Kafka, broker: LocalKafka, topic: str,
+                                                             before: int) -> None:
+    """kafka-python says it once, and its next poll would never end."""
+    ensure_topic(kafka_settings, topic)
+    if before:
+        put(kafka_settings, topic, before)
+    log = broker.folder / "data" / f"{topic}-0" / f"{0:020}.log"
+    place = log.stat().st_size
+    put(kafka_settings, topic, 3, before)
+    with log.open("r+b") as file:
+        file.seek(place + 70)  # within the first record
+        byte = file.read(1)
+        file.seek(place + 70)
+        file.write(bytes([byte[0] ^ 1]))
+    messages: list[Message] = []
+    with TopicReader(kafka_settings, topic) as reader, pytest.raises(BrokerError) as caught:
+        while True:
+            messages += reader.poll(1000, 2000)
+    assert values(messages) == list(range(before))
+    assert not isinstance(caught.value, BrokerUnavailable) and len(str(caught.value).splitlines()) == 1
+    for words in (topic, f"offset {before} ", "damaged", "kafka-delete-records", "--on-trimmed earliest"):
+        assert words in str(caught.value)
+
+
 def test_a_position_that_is_gone_is_an_error_with_both_offsets(kafka_settings: Kafka, topic: str) -> None:
     ensure_topic(kafka_settings, topic)
     put(kafka_settings, topic, 20)
@@ -222,7 +270,7 @@ def test_a_record_larger_than_the_topic_takes_is_refused_before_it_is_sent(kafka
         for _ in range(50):
             writer.send(b"x" * 9_000)  # batches of them would be larger than the topic takes
         assert writer.flush(20)
-        with pytest.raises(TopicMismatch, match=r"10000 bytes.*samples_per_record"):
+        with pytest.raises(TopicMismatch, match=r"10000 bytes, found a record of 10101 bytes: raise .*samples_per_record"):
             writer.send(b"x" * 10_001)
     with TopicReader(kafka_settings, topic) as reader:
         assert len(read(reader, 50)) == 50

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from pages import ROOT, table
 
 from streamil.attachment import rejects
+from streamil.attachment.outbox import Letter
+from streamil.attachment.rejects import shortened
 from streamil.codec import REASONS
 from streamil.dead_letters import DeadLetter, Summary, corrected, export
 from streamil.dead_letters.export import FIELDS, line
@@ -20,7 +22,7 @@ from streamil.dead_letters.replay import LOOK_BACK
 from streamil.dead_letters.topic import INDEXED
 from streamil.errors import ExperimentError, SourceError
 from streamil.experiment.race import Service
-from streamil.kafka import Message
+from streamil.kafka import Message, record_bytes
 from streamil.origin import Origin
 
 HEADERS = {"streamil-origin": b"q2s/0/7/3", "streamil-reason": b"bad-number", "streamil-topic": b"t"}
@@ -106,6 +108,14 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert export([], path, force=True) == 0 and path.read_bytes() == b""
     with pytest.raises(ExperimentError, match="cannot be written"):
         export([], path / "b.jsonl")
+
+
+def test_a_letter_with_long_names_of_headers_is_shortened_by_their_bytes() -> None:
+    """Compressed, such a record is far below what its topic takes; its letter is not, and the consumer would end."""
+    name = "\u20ac" * 1000
+    cut = shortened(Letter(b"x", {"streamil-reason": b"not-json", name: b""}), 2500)
+    assert cut.headers.keys() == {"streamil-reason", "streamil-shortened"} and cut.value == b"x"
+    assert record_bytes(b"", {name: b""}, None) > 3000
 
 
 def test_no_control_character_reaches_a_terminal() -> None:

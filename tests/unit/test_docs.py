@@ -25,7 +25,7 @@ from streamil import run
 from streamil.arms import plan_arms
 from streamil.codec import REASONS, RECORD_LIMIT, decode
 from streamil.codec._arrow_guard import EXPANDED_LIMIT
-from streamil.codec._gather import CELLS_LIMIT, SAMPLES_LIMIT
+from streamil.codec._gather import CELLS_LIMIT, SAMPLES_LIMIT, TEXT_LIMIT
 from streamil.codec.json_format import DEPTH_LIMIT
 from streamil.experiment import Experiment, load_experiment
 from streamil.experiment.regimes import Regime
@@ -136,7 +136,7 @@ def test_every_reason_that_the_rules_name_exists():
 
 def test_the_limits_are_those_of_the_code():
     cells = [row[1] for row in table(WIRE, "### Limits")]
-    for cell, shown in zip(cells, (f"{RECORD_LIMIT >> 20} MiB", f"{SAMPLES_LIMIT:,}", f"{CELLS_LIMIT:,}",
+    for cell, shown in zip(cells, (f"{RECORD_LIMIT >> 20} MiB", f"{SAMPLES_LIMIT:,}", f"{CELLS_LIMIT:,}", f"{TEXT_LIMIT:,}",
                                    f"{EXPANDED_LIMIT >> 20} MiB", f"{DEPTH_LIMIT} levels"), strict=True):
         assert cell.startswith(shown)
 

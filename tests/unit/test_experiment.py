@@ -66,6 +66,8 @@ def test_every_problem_is_told_with_line_key_found_and_nearest(tmp_path):
     ("stream: {source: {kind: cvs}}\narms: {a: {algorithm: x}}\n", "line 1: stream.source.kind: found 'cvs' (nearest known: csv); allowed: mnist, elec, "),
     ("stream: {source: {kind: mnist}}\narms: {a: {algorithm: x}}\ncomparisons: [{challenger: a, baseline: bb}]\n",
      "line 3: comparisons.0: found arm 'bb', which does not exist"),
+    ("stream: {source: {kind: mnist}, label_map: {true: a, \"true\": b}}\narms: {a: {algorithm: x}}\n",
+     "line 1: stream.label_map: each label once"),
     ("stream: {source: {kind: mnist}, classes: [1.5]}\narms: {a: {algorithm: x}}\n", "line 1: stream.classes: label 1.5"),
     ("stream: {source: {kind: mnist}}\narms: {a: {algorithm: x}}\nservice: {metrics: here}\n", "service.metrics: host:port"),
     (REGIMES % "{kind: corelated, dwell: 3}", "line 3: stream.regimes.0.kind: found 'corelated' (nearest known: correlated); allowed: single-pass, "),

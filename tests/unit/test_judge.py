@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -99,6 +100,28 @@ def test_neither_the_order_of_arms_nor_repeats_matter(luck) -> None:
             judge.take(decode_predictions(value))
     assert summary(judge.race)["comparisons"] == summary(race)["comparisons"]
     assert without_learning(summary(judge.race))["arms"] == without_learning(summary(race))["arms"]
+
+
+ROW = {"arm": ["il"] * 2000, "ordinal": range(2000), "label": ["a"] * 2000, "predicted": [["a"]] * 2000}
+
+
+@pytest.mark.parametrize("bomb", [
+    {"predicted": pa.FixedSizeListArray.from_arrays(pa.nulls(2_000_000), 1000)},
+    {"arm": pa.DictionaryArray.from_arrays(pa.array(np.zeros(2000, np.int8)), pa.array(["long" * 5000]))},
+    {"label": pa.RunEndEncodedArray.from_arrays(pa.array([2000], pa.int32()), pa.array(["long" * 5000]))},
+])
+def test_small_records_of_rows_do_not_fill_the_memory(bomb: dict[str, pa.Array]) -> None:
+    batch, sink = pa.record_batch(ROW | bomb), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    data = sink.getvalue().to_pybytes()
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(CodecError):
+            decode_predictions(data)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def rows(arm: str, ordinals: list[int], right: list[bool], members: int = 1, **more: object) -> bytes:

@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import json
 import socket
@@ -14,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from streamil.codec import REASONS
-from streamil.errors import TelemetryError
+from streamil.errors import ExperimentError, TelemetryError
 from streamil.experiment import Experiment
 from streamil.race import Race
 from streamil.samples import Records
@@ -142,6 +143,21 @@ def test_a_taken_address_is_one_clear_error(telemetry, serve):
         Server("192.0.2.1:9", telemetry, dict)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:99999", ":9108", ""])
+def test_an_address_that_is_none_is_wrong_usage(telemetry, address):
+    with pytest.raises(ExperimentError, match=f"^--metrics: found '{address}'; allowed: host:port"):
+        Server(address, telemetry, dict)
+
+
+def test_an_address_may_be_one_of_ipv6(telemetry):
+    try:
+        server = Server("[::1]:0", telemetry, lambda: {"samples": 3})
+    except TelemetryError as error:
+        pytest.skip(str(error))
+    with contextlib.closing(server):
+        assert server.url.startswith("http://[::1]:") and fetch_status(server.url) == {"samples": 3}
+
+
 def test_health_and_paths(telemetry, serve):
     ready = []
     server = serve(telemetry, ready=lambda: bool(ready))
@@ -156,6 +172,33 @@ def test_health_and_paths(telemetry, serve):
     for path in ("", "charts.js", "plotly.js", "pictures.json"):  # without pictures there is no page
         with pytest.raises(urllib.error.HTTPError, match="404"):
             get(f"{server.url}/{path}")
+
+
+def asked(server, method, path, **headers):
+    """Ask without a library that would drop what should not be there; return the head and the body."""
+    with socket.create_connection(server._listener.server_address[:2], timeout=5) as client:
+        client.sendall("".join([f"{method} {path} HTTP/1.1\r\nHost: x\r\n", *(
+            f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()), "\r\n"]).encode())
+        head, _, body = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")
+    return head.decode(), body
+
+
+def test_a_head_has_no_body_and_nothing_can_be_changed(telemetry, serve):
+    server = serve(telemetry, pictures=lambda: {})
+    for path in ("/", "/metrics", "/livez", "/nothing"):
+        head, body = asked(server, "HEAD", path)
+        assert body == b"" and "Content-Length: 0" not in head
+        assert head.split()[1] == asked(server, "GET", path)[0].split()[1]
+        for method in ("POST", "DELETE", "PUT", "OPTIONS"):
+            head, _ = asked(server, method, path)
+            assert head.split()[1] == "405" and "Allow: GET, HEAD" in head
+
+
+@pytest.mark.parametrize(("accepted", "zipped"), [
+    ("gzip", True), ("br, GZIP;q=0.5", True), ("gzip;q=0, identity", False), ("gzip ; q=0.00", False), ("gzip;q=0.01", True), ("br", False)])
+def test_the_page_is_compressed_for_who_takes_that(telemetry, serve, accepted, zipped):
+    head, body = asked(serve(telemetry, pictures=lambda: {}), "GET", "/", Accept_Encoding=accepted)
+    assert ("Content-Encoding: gzip" in head) == zipped == (body[:2] == b"\x1f\x8b") and "Vary: Accept-Encoding" in head
 
 
 def test_the_page_and_its_parts(telemetry, serve):

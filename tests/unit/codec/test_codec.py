@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamil.codec import CodecError, cast, decode, encode
+from streamil.codec.arrow_format import arrow_documents
 from streamil.samples import Records
 
 
@@ -67,6 +68,17 @@ def test_other_labels_are_rejected(y):
     assert reason_of(f'{{"x": [1], "y": {y}}}'.encode()) == "bad-label"
 
 
+@pytest.mark.parametrize("letter", ["y", "\xe9"])
+@pytest.mark.parametrize(("key", "why"), [("y", "bad-label"), ("id", "bad-id")])
+def test_texts_that_are_remembered_are_short(key, why, letter):
+    """A field of running text in place of a label filled the memory, and every snapshot."""
+    for texts, good in ([letter * 1024, letter], 2), ([letter, letter * 1025], 1):
+        got = decode(orjson.dumps([{"x": [1], "y": "a", key: text} for text in texts]))
+        again = decode(stream(pa.record_batch({"a": [1, 2], "y": ["a", "a"]} | {key: texts})))
+        assert len(got) == len(again) == good
+        assert [one.reason for one in got.rejected] == [one.reason for one in again.rejected] == [why] * (2 - good)
+
+
 def test_one_bad_sample_of_a_list_is_rejected_alone_and_the_others_keep_their_places():
     got = decode(b'[{"x": [1, "2"], "y": 1}, {"x": [3, 4], "y": 1}, 5, {"x": [5, 6], "y": 1, "t": "noon"}, '
                  b'{"features": {"a": 1}}, {"x": [1e308, 7]}]')
@@ -107,6 +119,18 @@ def test_what_arrow_writers_send_is_read_by_value():
     assert decode(stream(*batches)).columns["colour"] == ["red", None, "blue", "red"]
 
 
+def test_a_tensor_is_read_row_by_row_in_whatever_order_it_is_stored():
+    images = np.arange(24, dtype=np.float32).reshape(2, 3, 4).transpose(0, 2, 1)
+    tensor = pa.FixedShapeTensorArray.from_numpy_ndarray(images)
+    assert tensor.type.permutation == [1, 0]
+    data = stream(pa.record_batch({"x": tensor, "y": [1, 2]}))
+    assert decode(data).x.tolist() == images.reshape(2, -1).tolist()
+    assert [row["x"].tolist() for row in arrow_documents(data)] == images.reshape(2, -1).tolist()
+    nulls = tensor.storage.take(pa.array([1, None, 0]))
+    again = decode(stream(pa.record_batch({"x": pa.ExtensionArray.from_storage(tensor.type, nulls), "y": [1, 2, 3]})[1:]))
+    assert again.x.tolist() == [images[0].ravel().tolist()] and again.rejected[0].detail == "x[0] is null"
+
+
 def test_features_called_like_a_column_of_the_record_come_through():
     sent = Records(y=["1"], columns={"x": [1.0], "t": ["now"], "features.x": [2]})
     for codec in ("arrow", "json"):
@@ -119,10 +143,16 @@ def test_features_called_like_a_column_of_the_record_come_through():
     ({"a": pa.array([{"b": 1}])}, "wrong-shape"), ({"a": pa.array([b"z"])}, "wrong-shape"),
     ({"a": pa.array(["z"], pa.string_view())}, "wrong-shape"), ({"a": [1], "y": [0.5]}, "bad-label"),
     ({"a": [1], "t": [1e18]}, "bad-time"), ({"a": [1], "segment": [-1]}, "bad-segment"),
-    ({"a": pa.array([], pa.int8())}, "no-samples"),
+    ({"a": pa.array([], pa.int8())}, "no-samples"), ({"a": [1], "features.a": [2]}, "wrong-shape"),
 ])
 def test_arrow_records_of_another_form_are_rejected(columns, reason):
     assert reason_of(stream(pa.record_batch(columns))) == reason
+
+
+def test_names_of_a_sender_move_no_terminal():
+    batch = pa.record_batch({"a": pa.array([{"red\x1b[31m\n": 1}])})
+    with pytest.raises(CodecError, match=r"column 'a' is struct<red\\x1b\[31m\\n: int64>"):
+        decode(stream(batch))
 
 
 def test_bytes_after_an_arrow_stream_are_rejected():

@@ -52,3 +52,17 @@ def test_the_case_is_accepted_or_rejected_for_its_cause(case):
         assert np.isfinite(records.x).all()
         if case["id"] in SECONDS:
             assert records.t.tolist() == [SECONDS[case["id"]]]
+
+
+@pytest.mark.parametrize(("value", "reason", "word"), [
+    (b'{"x": [1, NaN], "y": 1}', "not-json", "NaN is no JSON, null is: unexpected character"),
+    (b'{"x": [1], "y": -Infinity}', "not-json", "-Infinity is no JSON"), (b'{"x": [1e400]}', "not-json", "infinity"),
+    ('{"x": [1]}'.encode("utf-16-le"), "not-json", "UTF-16"), ('[{"x": [1]}]'.encode("utf-16-be"), "not-json", "UTF-16"),
+    (b"\x04\x22\x4d\x18\x60", "not-json", "lz4"), (b"\x82SNAPPY\0", "not-json", "snappy"), (b"\x78\x9c\xab", "not-json", "zlib"),
+    (b"Obj\x01", "not-json", "Avro"), (b"PAR1", "not-json", "Parquet"), (b"<html>", "not-json", "HTML"),
+    (b"\x03\x00" + bytes(16) + b"{}", "schema-registry", "Glue"), (b"\0" + (123).to_bytes(4, "big") + b"{}", "schema-registry", "123"),
+])
+def test_the_cause_is_named(value, reason, word):
+    with pytest.raises(CodecError, match=word) as caught:
+        decode(value)
+    assert caught.value.reason == reason

@@ -169,6 +169,17 @@ def test_whole_numbers_that_python_would_not_write_as_digits_are_rejected():
     assert mapped({"a": 1 << 20_000, "y": 0}).columns == {"a": [np.inf]}
 
 
+def test_half_a_character_is_no_label_and_no_identifier():
+    """What a codec read with errors="surrogateescape": no JSON and no Arrow could say it of a prediction."""
+    assert reason({"a": 1, "y": "d\udce9but"}) == "bad-label"
+    assert reason({"a": 1, "y": 0, "n": "d\udce9but"}, id="n") == "bad-id"
+
+
+def test_a_null_among_samples_is_told_as_such():
+    found = mapped([{"a": 1, "y": 0}, None])
+    assert found.rejected[0].detail == "a sample, which holds the label, is null or absent"
+
+
 def test_a_record_is_bounded():
     assert reason([{"a": 1}] * (SAMPLES_LIMIT + 1)) == "too-large"
     assert reason([{"r": [{"a": 1}] * 1000}] * 70, samples="r") == "too-large"
