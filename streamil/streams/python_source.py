@@ -109,7 +109,7 @@ class _Chunk:
         except (TypeError, ValueError):
             raise SourceError(f"{here}: x is {type(x).__name__}, neither an array of numbers nor a dict") from None
         self._require_form((row.shape[1], row.dtype.name), here)
-        return row
+        return row.copy()  # the callable may fill one array anew for each sample
 
     def _require_form(self, form: Any, here: str) -> None:
         """Raise `SourceError` unless this sample is like the first one."""

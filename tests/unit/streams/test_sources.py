@@ -203,6 +203,11 @@ def nothing():
     return []
 def floats():
     yield [1], 0.5
+def reused():
+    x = np.zeros(2, np.float32)
+    for i in range(3):
+        x[:] = i
+        yield x, i
 """
 
 
@@ -218,6 +223,7 @@ def test_python_sources(module, tmp_path):
     dense = read(module("dense", n=600), tmp_path)
     assert (len(dense), dense.x.dtype) == (600, np.uint8)
     assert read(module("lists"), tmp_path).x.tolist() == [[1, 2], [1.5, 2]]
+    assert read(module("reused"), tmp_path).x.tolist() == [[0, 0], [1, 1], [2, 2]]
     named = read(module("named"), tmp_path)
     assert named.columns == {"a": [1, 2.0], "b": ["red", None]}
     assert named.y == ["1", None]
