@@ -57,7 +57,7 @@ def sampled(pairs: Callable[[], Iterable[Any]], where: str, size: int = CHUNK) -
             pair = next(iterator)
         except StopIteration:
             break
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a script's sys.exit() would end the run as if it were done
             raise SourceError(f"{where}: failed after {chunk.seen} samples: {first_line(error)}") from error
         chunk.add(pair)
         if len(chunk.y) == size:
@@ -84,7 +84,7 @@ class _Chunk:
         x, label = pair
         try:
             text = label_text(label.item() if hasattr(label, "item") else label)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:  # torch's of a label that is no single number
             raise SourceError(f"{here}: {error}") from None
         self.x.append(self._named(x, here) if isinstance(x, dict) else self._dense(x, here))
         self.y.append(text)
@@ -96,6 +96,8 @@ class _Chunk:
             self._require_form("named features", here)
             if not x:
                 raise SourceError(f"{here}: has no feature")
+            if len(set(self.names)) < len(self.names):
+                raise SourceError(f"{here}: two features have one name as text, of {list(x)[:20]}")
         self._require_form("named features", here)
         values = {str(name): _plain(value) for name, value in x.items()}
         for name, value in values.items():
@@ -104,6 +106,7 @@ class _Chunk:
         return [values.get(name) for name in self.names]
 
     def _dense(self, x: Any, here: str) -> Any:
+        x = x.detach() if hasattr(x, "detach") else x  # a tensor of torch with a gradient
         try:
             row = rows_of(np.asarray(x, dtype=None if hasattr(x, "dtype") else np.float64).reshape(1, -1), here)
         except (TypeError, ValueError):

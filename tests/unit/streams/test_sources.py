@@ -208,6 +208,17 @@ def reused():
     for i in range(3):
         x[:] = i
         yield x, i
+def gradients():
+    import torch
+    yield torch.ones(2, requires_grad=True), torch.tensor(1)
+def one_hot():
+    import torch
+    yield torch.ones(2), torch.tensor([0, 1])
+def namesakes():
+    yield {{1: 0.5, "1": 1.5}}, "a"
+def exits():
+    yield [1], "a"
+    raise SystemExit(0)
 """
 
 
@@ -224,6 +235,7 @@ def test_python_sources(module, tmp_path):
     assert (len(dense), dense.x.dtype) == (600, np.uint8)
     assert read(module("lists"), tmp_path).x.tolist() == [[1, 2], [1.5, 2]]
     assert read(module("reused"), tmp_path).x.tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert read(module("gradients"), tmp_path).x.tolist() == [[1, 1]]
     named = read(module("named"), tmp_path)
     assert named.columns == {"a": [1, 2.0], "b": ["red", None]}
     assert named.y == ["1", None]
@@ -231,7 +243,8 @@ def test_python_sources(module, tmp_path):
 
 @pytest.mark.parametrize(("function", "words"), [
     ("ragged", ["sample 1"]), ("fails", ["after 1 samples", "RuntimeError: two"]), ("nothing", ["no sample"]),
-    ("floats", ["sample 0", "0.5"]), ("nmaed", ["nmaed", "named"]),
+    ("floats", ["sample 0", "0.5"]), ("nmaed", ["nmaed", "named"]), ("one_hot", ["sample 0", "2 elements"]),
+    ("namesakes", ["sample 0", "one name"]), ("exits", ["after 1 samples", "SystemExit"]),
 ])
 def test_python_sources_that_go_wrong(module, tmp_path, function, words):
     message = error_of(module(function), tmp_path)
@@ -241,6 +254,11 @@ def test_python_sources_that_go_wrong(module, tmp_path, function, words):
 
 def test_a_module_that_is_not_there_is_named(tmp_path):
     assert "nowhere_at_all" in error_of({"kind": "python", "callable": "nowhere_at_all:f"}, tmp_path)
+
+
+def test_a_module_that_ends_the_interpreter_is_named(tmp_path):
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\n")
+    assert "SystemExit" in error_of({"kind": "python", "callable": "script:f"}, tmp_path)
 
 
 def test_the_experiments_own_module_wins_over_one_of_the_same_name(tmp_path):
