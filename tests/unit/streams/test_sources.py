@@ -161,11 +161,13 @@ def test_river_data_sets_by_name_or_nearest():
     assert "Phishing" in error_of({"kind": "river", "name": "Phising"})
     assert "unknown" in error_of({"kind": "river", "name": "base.abc.abstractmethod"})
     assert "options" in error_of({"kind": "river", "name": "SEA", "options": {"nois": 1}})
+    assert "options" in error_of({"kind": "river", "name": "synth.ConceptDriftStream", "options": {"stream": "SEA"}})
 
 
-def test_river_generators_repeat_by_the_streams_seed():
+@pytest.mark.parametrize("name", ["Hyperplane", "RandomRBF", "RandomRBFDrift", "RandomTree"])
+def test_river_generators_repeat_by_the_streams_seed(name):
     def rows(seed):
-        return read({"kind": "river", "name": "synth.Hyperplane"}, limit=20, seed=seed).columns
+        return read({"kind": "river", "name": f"synth.{name}"}, limit=20, seed=seed).columns
 
     assert rows(1) == rows(1)
     assert rows(1) != rows(2)
