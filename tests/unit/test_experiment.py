@@ -94,6 +94,28 @@ def test_yaml_is_1_2(tmp_path):
     assert (experiment.verdict.alpha, experiment.kafka.bootstrap_servers) == (0.01, "no")
 
 
+def test_merged_keys_are_keys_and_what_is_wrong_with_them_has_a_line(tmp_path):
+    text = GOOD.replace("arms:\n  il: {", "arms:\n  il: &il {") + "  il2: {<<: *il, batch_size: 2}\n  il3:\n    <<: [*il]\n"
+    experiment = load(tmp_path, text)
+    assert experiment.arm_names == ["il@1", "il@8", "bp", "il2", "il3@1", "il3@8"]
+    assert experiment.arms["il2"].hyperparameters == experiment.arms["il"].hyperparameters
+    assert problems(tmp_path, text.replace("[1, 8]", "[1, 0]"))[0].startswith("line 6: arms.il.batch_size")
+    told = problems(tmp_path, text.replace("[1, 8]", "[1, 0]").replace("<<: *il, batch_size: 2", "<<: *il"))
+    assert any(line.startswith("line 8: arms.il2.batch_size") for line in told)
+
+
+@pytest.mark.parametrize(("value", "found"), [
+    ("!mine 1", "!mine"), ("!!set {1, 2}", "CommentedSet"), ("!!binary /w==", "bytes"), ("[1, !mine x]", "!mine")])
+def test_values_that_no_experiment_has_are_told_with_line_and_key(tmp_path, value, found):
+    told = problems(tmp_path, GOOD.replace("kind: mnist", f"kind: python, callable: 'a:b', options: {{w: {value}}}"))
+    assert told[0].startswith("line 3: stream.source.options.w")
+    assert told[0].endswith(f"found {found}")
+
+
+def test_a_tagged_text_is_a_text(tmp_path):
+    assert load(tmp_path, GOOD.replace("name: small", "name: !!str 007")).name == "007"
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ExperimentError, match=r"nowhere\.yaml: cannot be read: No such file"):
         load_experiment(tmp_path / "nowhere.yaml")
