@@ -1,5 +1,6 @@
 import gzip
 import struct
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,23 @@ def test_parquet_by_value_with_types_kept_and_memory_bounded(tmp_path):
     assert list(records.columns["c"])[:2] == ["red", "blue"]
     assert records.t[0] == 1.5
     assert list(records.y)[:2] == ["true", "false"]
+
+
+def test_parquet_labels_that_are_decimals_keep_their_digits(tmp_path):
+    large = [Decimal(12345678901234567890123456789012345600 + n) for n in (1, 2)]
+    table = pa.table({"a": [1.5, 2.5], "at": [Decimal("1.5"), None], "label": pa.array(large, pa.decimal128(38, 0)),
+                      "id": pa.array(large, pa.decimal128(38, 0))})
+    pq.write_table(table, tmp_path / "d.parquet")
+    records = read({"kind": "parquet", "path": "d.parquet", "label": "label", "id": "id", "time": "at"}, tmp_path)
+    assert records.y == records.ids == [str(one) for one in large]
+    assert records.t.tolist() == pytest.approx([1.5, np.nan], nan_ok=True)
+
+
+def test_parquet_texts_of_any_layout_are_texts(tmp_path):
+    for kind in (pa.string(), pa.large_string(), pa.string_view()):
+        pq.write_table(pa.table({"a": pa.array(["x", None], kind), "label": pa.array(["u", "v"], kind)}), tmp_path / "d.parquet")
+        records = read({"kind": "parquet", "path": "d.parquet", "label": "label"}, tmp_path)
+        assert (records.columns["a"], records.y) == (["x", None], ["u", "v"])
 
 
 def test_parquet_files_that_do_not_fit(tmp_path):
