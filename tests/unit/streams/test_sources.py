@@ -158,6 +158,16 @@ def test_parquet_texts_of_any_layout_are_texts(tmp_path):
         assert (records.columns["a"], records.y) == (["x", None], ["u", "v"])
 
 
+def test_an_index_of_pandas_without_a_name_is_left_out_by_request_only(tmp_path):
+    pq.write_table(pa.table({"a": [1, 2], "label": [1, 2], "__index_level_0__": [0, 1]}), tmp_path / "d.parquet")
+    source = {"kind": "parquet", "path": "d.parquet", "label": "label"}
+    assert "drop: [__index_level_0__]" in error_of(source, tmp_path)
+    assert list(read(source | {"drop": ["__index_level_0__"]}, tmp_path).columns) == ["a"]
+    assert list(read(source | {"columns": ["__index_level_0__"]}, tmp_path).columns) == ["__index_level_0__"]
+    assert list(read(source, tmp_path, features={"__index_level_0__": "number"}).columns) == ["a", "__index_level_0__"]
+    assert "no column is left" in error_of(source | {"columns": []}, tmp_path)
+
+
 def test_parquet_files_that_do_not_fit(tmp_path):
     source = {"kind": "parquet", "path": "d.parquet", "label": "label"}
     pq.write_table(pa.table({"a": [1, 2, 3], "label": [1.0, 1.5, 2.0]}), tmp_path / "d.parquet")
