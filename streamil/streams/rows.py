@@ -22,7 +22,10 @@ _BLANKS = " \u00a0\u202f\u2009"
 _OTHER_NOTATION = re.compile(
     rf"\s*[-+\u2212]?(?:\d{{1,3}}(?:[,.'\u2019{_BLANKS}]?\d{{3}})*[,.]\d+|\d+,\d+"  # decimals, perhaps after thousands
     rf"|\d{{1,3}}(?:[,'\u2019{_BLANKS}]\d{{3}})+|(?<=\u2212)\d+)\s*", re.ASCII)  # thousands; the typographic minus
-_PERHAPS_MISSING = frozenset({"NA", "N/A", "n/a", "#N/A", "null", "NULL"})
+_PERHAPS_MISSING = frozenset({  # what pandas takes for missing, and spreadsheets', databases' and R's own
+    "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "null", "NULL", "None", "na", "N.A.", "n.a.", "nil", "NIL",
+    "(null)", "\\N", "#DIV/0!", "#VALUE!", "#REF!", "#NUM!", "#NAME?", "#NULL!", "1.#IND", "-1.#IND", "1.#QNAN",
+    "-1.#QNAN", "-", "--", "\u2013", "\u2014", ".", ".."})
 
 
 class Rows:
@@ -86,7 +89,8 @@ class Rows:
                     begun.append((column, text, value is not None))
                 elif value is None:
                     raise self._bad(column, f"{text[:40]!r} is no number, and the column began with one "
-                                            f"({first[:40]!r}); if it holds none, declare it under stream.features")
+                                            f"({first[:40]!r}); if it means a missing value, list it under missing; "
+                                            "if the column holds none, declare it under stream.features")
                 if value is not None and not -LARGEST <= value <= LARGEST:
                     raise self._not_finite(text, column)
             cells.append(text)
@@ -120,9 +124,10 @@ class Rows:
         if value is None and _OTHER_NOTATION.fullmatch(text):
             raise self._bad(column, f"{text!r} is a number in another notation; set decimal and delimiter, drop the "
                                     "column, or declare it a category under stream.features")
-        if text in _PERHAPS_MISSING and "missing" not in self.source.model_fields_set:
-            raise BadRow(f"column {self.layout.features[column]!r} begins with {text!r}, which may mean a "
-                         "missing value; list what does: missing: ['', '?', ...]")
+        if not text.strip() or (text in _PERHAPS_MISSING and "missing" not in self.source.model_fields_set):
+            raise BadRow(f"column {self.layout.features[column]!r} begins with {text!r}, which may mean a missing "
+                         "value; list what does: missing: ['', '?', ...], or declare the column a category under "
+                         "stream.features")
 
     def _with_point(self, text: str, column: int) -> str:
         """Return a number with a point for its decimal mark, other text as it stands."""

@@ -13,9 +13,9 @@ from streamil.streams import open_stream
 DATA = Path(__file__).parent / "data"
 
 
-def read(name, folder=DATA, **settings):
+def read(name, folder=DATA, features=None, **settings):
     source = {"kind": "csv", "path": str(name), "label": "label"} | settings
-    stream = open_stream(Stream.model_validate({"source": source}), folder)
+    stream = open_stream(Stream.model_validate({"source": source, "features": features or {}}), folder)
     rows = []
     for records in stream:
         columns = [records.columns[name] for name in sorted(records.columns)]
@@ -172,6 +172,20 @@ def test_a_word_for_missing_is_asked_about_where_it_would_make_categories_of_num
     assert "missing: [" in error_of("t.csv", path.parent)
     assert read(path, missing=["NA"])[0] == [(None, "u"), ("2", "v")]
     assert read(path, missing=[""])[0] == [("NA", "u"), ("2", "v")]
+
+
+@pytest.mark.parametrize("text", ["None", "<NA>", "na", "\\N", "#DIV/0!", "-", "--", ".", " "])
+def test_a_spelling_of_missing_is_asked_about_wherever_it_stands(written, text):
+    first, later = f"a,label\n{text},u\n2,v\n", f"a,label\n2,u\n{text},v\n"
+    for content in (first, later):
+        path = written(content)
+        assert "missing" in error_of("t.csv", path.parent)
+        assert (None, "u" if content is first else "v") in read(path, missing=["", text])[0]
+    assert read(written(first), features={"a": "category"})[0][0] == (text, "u")
+
+
+def test_an_empty_cell_makes_no_category_of_numbers_where_missing_does_not_list_it(written):
+    assert "begins with ''" in error_of("t.csv", written("a,label\n,u\n2,v\n").parent, missing=["NA"])
 
 
 @pytest.mark.parametrize("content", [",a,label\n0,1,u\n1,2,v\n", "a,label,\n1,u,\n2,v,\n"])
