@@ -145,6 +145,26 @@ def test_damaged_text_names_its_line(written, content, words):
     assert words in error_of("t.csv", written(content).parent)
 
 
+ROWS = "a,label\n1,u\n2,v\n"
+
+
+@pytest.mark.parametrize(("content", "encoding", "words"), [
+    (ROWS.encode("utf-16"), "utf-16-le", "encoding: utf-16"), (ROWS.encode("utf-8-sig"), "latin-1", "encoding: utf-8"),
+    (b"\xef\xbb\xbf" + ROWS.encode("utf-8-sig"), "utf-8", "two byte order marks"),
+    (ROWS.encode("utf-16-le"), "utf-8", "utf-16-le"), (b"a,label\n1\0,u\n", "utf-8", "bytes of 0"),
+    (ROWS.encode(), "rot13", "unknown encoding"), (ROWS.encode(), "hex", "unknown encoding"),
+    (ROWS.encode(), "undefined", "unknown encoding"), (ROWS.encode(), "utf\0", "unknown encoding"),
+])
+def test_a_file_in_another_encoding_than_is_said_is_named_with_its_own(written, content, encoding, words):
+    assert words in error_of("t.csv", written(content).parent, encoding=encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_the_encoding_that_is_said_is_read(written, encoding):
+    said = "utf-8" if encoding == "utf-8-sig" else encoding
+    assert read(written(ROWS.encode(encoding)), encoding=said)[0] == [("1", "u"), ("2", "v")]
+
+
 def test_the_line_of_a_wrong_byte_is_right_far_into_a_file(written):
     path = written(b"a,label\r\n" + b"1,u\r\n" * 30_000 + b"2,\xe9\r\n")
     assert "line 30002" in error_of(path.name, path.parent)
