@@ -33,7 +33,7 @@ class Rows:
 
     def __init__(self, source: CsvSource, layout: Layout, names: Sequence[str],
                  declared: Mapping[str, Feature]) -> None:
-        self.source, self.layout, self.width = source, layout, len(names)
+        self.source, self.layout, self.names, self.width = source, layout, list(names), len(names)
         self.missing = frozenset(source.missing)
         place = {name: at for at, name in enumerate(names)}
         self.places = [place[name] for name in layout.features]
@@ -55,6 +55,8 @@ class Rows:
         """Take one row in, or raise `BadRow` and take nothing."""
         if len(row) != self.width:
             raise BadRow(f"{len(row)} fields, {self.width} expected")
+        if row == self.names and self.source.header:
+            raise BadRow("the names of the columns once more, as where files were joined")
         label = label_of(self._value(row, self.label))
         identifier, time, segment = (None if at is None else self._value(row, at) for at in self.beside)
         name, moment, part = id_of(identifier), time_of(time), segment_of(segment)

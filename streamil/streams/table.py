@@ -129,8 +129,9 @@ def _columns(names: list[str], source: CsvSource, path: Path) -> list[str]:
     """Return the names, or raise `SourceError` where the delimiter is not the file's."""
     if len(names) == 1:
         others = {mark: names[0].count(mark) for mark in ";\t|,: " if mark != source.delimiter and mark in names[0]}
-        hint = f"; its first line holds {max(others, key=others.__getitem__)!r}" if others else ""
-        raise SourceError(f"{path}: one column only with delimiter {source.delimiter!r}{hint}: set delimiter")
+        hint = f" and holds {max(others, key=others.__getitem__)!r}" if others else ""
+        raise SourceError(f"{path}: one column only with delimiter {source.delimiter!r}: its first line is "
+                          f"{names[0][:40]!r}{hint}; set delimiter, or take away what stands above the header")
     return names
 
 

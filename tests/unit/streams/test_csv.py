@@ -215,6 +215,17 @@ def test_columns_without_a_name_are_left_out_by_request_only(written, content):
     assert read(path, drop=[""])[0] == [("1", "u"), ("2", "v")]
 
 
+def test_a_header_in_the_middle_is_no_sample(written):
+    path = written("c,label\nx,u\nc,label\ny,v\n")
+    assert "line 3: the names of the columns once more" in error_of("t.csv", path.parent)
+    assert read(path, on_bad_row="skip")[0] == [("x", "u"), ("y", "v")]
+
+
+@pytest.mark.parametrize("above", ["# made by a tool", "<!DOCTYPE html>", "Report"])
+def test_what_stands_above_the_header_is_shown(written, above):
+    assert f"{above!r}" in error_of("t.csv", written(f"{above}\n{ROWS}").parent)
+
+
 def test_lines_of_delimiters_alone_are_no_samples(written):
     assert read(written("a,b,label\n1,2,u\n,,\n3,4,v\n , ,\n"))[0] == [("1", "2", "u"), ("3", "4", "v")]
 
