@@ -1,5 +1,6 @@
 import gzip
 import struct
+import zipfile
 from decimal import Decimal
 from pathlib import Path
 
@@ -118,6 +119,21 @@ def test_damaged_npz_files(tmp_path):
     for content in (b"", whole[:100], whole[:-30], whole[:200] + b"zzzz" + whole[204:], b"text"):
         (tmp_path / "d.npz").write_bytes(content)
         assert "d.npz" in error_of({"kind": "npz", "path": "d.npz"}, tmp_path)
+
+
+def test_npz_members_that_are_no_arrays(tmp_path):
+    np.savez(tmp_path / "whole.npz", x=np.ones((50, 2)), y=np.ones(50))
+    with zipfile.ZipFile(tmp_path / "whole.npz") as whole:
+        held = {name: whole.read(name) for name in whole.namelist()}
+    for x in (b"", b"no array", held["x.npy"].replace(b"(50, 2)", b"((((((("), held["x.npy"].replace(b"'<f8'", b"'<zz'")):
+        with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+            archive.writestr("x.npy", x)
+            archive.writestr("y.npy", held["y.npy"])
+        assert "d.npz" in error_of({"kind": "npz", "path": "d.npz"}, tmp_path)
+    locked = bytearray((tmp_path / "whole.npz").read_bytes())
+    locked[locked.find(b"PK\x01\x02") + 8] |= 1  # the flag of an encrypted member
+    (tmp_path / "d.npz").write_bytes(locked)
+    assert "d.npz" in error_of({"kind": "npz", "path": "d.npz"}, tmp_path)
 
 
 def test_parquet_by_value_with_types_kept_and_memory_bounded(tmp_path):
