@@ -83,12 +83,15 @@ class TorchPopulation(ForeignPopulation):
             torch.manual_seed(seed)
             try:
                 module, optimizer = self.call(inputs, outputs, **given)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise LearnerError(f"{self.algorithm}({inputs}, {outputs}, **{given}): {first_line(error)}") from error
             if not isinstance(module, nn.Module) or not isinstance(optimizer, torch.optim.Optimizer):
                 raise LearnerError(f"{self.algorithm}: returned ({type(module).__name__}, {type(optimizer).__name__}), "
                                    "(nn.Module, Optimizer) is allowed")
             random = self._random()
+        if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in module.parameters()):
+            raise LearnerError(f"{self.algorithm}: the module has parameters without a shape, which no seed reaches; "
+                               f"call it once, module(torch.zeros(1, {inputs})), before it is returned")
         module.to(device=self._like.device, dtype=self._like.dtype)
         own = {id(parameter) for parameter in module.parameters()}
         if not all(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
@@ -123,9 +126,15 @@ class TorchPopulation(ForeignPopulation):
         model.module.train()
         with torch.random.fork_rng(self._devices()), torch.enable_grad():
             self._set_random(model.random)
-            model.optimizer.step(closure)  # type: ignore[arg-type]
+            try:
+                model.optimizer.step(closure)  # type: ignore[arg-type]
+            except LearnerError:
+                raise
+            except Exception as error:
+                raise LearnerError(f"{self.algorithm}: learning failed: {first_line(error)}") from error
             model.random = self._random()
-        if all(bool(torch.isfinite(tensor).all()) for tensor in model.module.state_dict().values()):
+        held = model.module.state_dict().values()
+        if all(bool(torch.isfinite(tensor).all()) for tensor in held if isinstance(tensor, Tensor)):
             return True
         model.module.load_state_dict(before)
         return False
