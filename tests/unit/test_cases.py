@@ -213,6 +213,15 @@ def test_results_that_cannot_be_written_at_the_end_are_one_line(written, command
     assert f"{tmp_path / 'out'}: results cannot be written there: Is a directory" in told
 
 
+@pytest.mark.parametrize(("label", "words"), [
+    ("", "none of the first 40 samples has a label"), ("{}.5", "40 classes among the first 40 labels")])
+def test_check_warns_of_labels_that_are_none(written, command, tmp_path, label, words):
+    (tmp_path / "t.csv").write_text("a,label\n" + "".join(f"{n % 3},{label.format(n)}\n" for n in range(40)))
+    code, told, _ = command("check", written("t.csv", path=str(tmp_path / "t.csv")))
+    assert code == 0
+    assert words in told
+
+
 def test_check_warns_of_arms_that_a_consumer_could_not_save(written, command):
     path = written("base.csv")
     path.write_text(path.read_text() + "  nb: {algorithm: 'river:naive_bayes.GaussianNB'}\n")
