@@ -73,6 +73,8 @@ def test_every_problem_is_told_with_line_key_found_and_nearest(tmp_path):
      "line 3: comparisons.0: found arm 'bb', which does not exist"),
     ("stream: {source: {kind: mnist}, classes: [1.5]}\narms: {a: {algorithm: x}}\n", "line 1: stream.classes: label 1.5"),
     ("stream: {source: {kind: mnist}}\narms: {a: {algorithm: x}}\nservice: {metrics: here}\n", "service.metrics: host:port"),
+    ("stream: {source: {kind: mnist}, classes: []}\narms: {a: {algorithm: x}}\n", "line 1: stream.classes: "),
+    ("stream: {source: {kind: mnist}, label_map: {1: a, '1': b}}\narms: {a: {algorithm: x}}\n", "line 1: stream.label_map: each label once"),
     ("stream: {source: {kind: mnist}, rate: .inf}\narms: {a: {algorithm: x}}\n", "line 1: stream.rate: input should be a finite number"),
     ("stream: {source: {kind: mnist}}\narms: {a: {algorithm: x}}\nverdict: {alpha: 1e-320}\n", "line 3: verdict.alpha: "),
     (REGIMES % "{kind: corelated, dwell: 3}", "line 3: stream.regimes.0.kind: found 'corelated' (nearest known: correlated); allowed: single-pass, "),

@@ -28,7 +28,7 @@ def error_of(name, folder=DATA, **settings):
         read(name, folder, **settings)
     message = str(caught.value)
     assert len(message.splitlines()) == 1
-    assert str(folder / name) in message
+    assert repr(str(folder / name))[1:-1] in message
     return message
 
 
@@ -71,6 +71,7 @@ def test_another_form_of_the_same_rows_gives_the_same_samples(name, settings):
     ("d12_two_tables.zip", {}, ["zip"]),
     ("d13_moa.arff", {}, ["ARFF", "river"]),
     ("absent.csv", {}, ["No such file"]),
+    ("base\0.csv", {}, ["byte of 0"]),
     ("base.csv", {"label": "lable"}, ["'lable'", "'label'"]),
     ("base.csv", {"drop": ["d"]}, ["'d'", "drop"]),
     ("base.csv", {"columns": ["a", "label"]}, ["'label'", "no feature"]),
