@@ -130,7 +130,8 @@ def _values(batch: pa.RecordBatch, name: str, path: Path, *, listed: bool = Fals
         if listed:  # labels and identifiers: whole numbers of any size keep their digits
             return [value if value is None else whole if (whole := int(value)) == value else float(value)
                     for value in array.to_pylist()]
-        array = array.cast(pa.float64())
+        # not by Arrow's cast, which gives the neighbour of the nearest float for one in seven of two decimals
+        array = pa.array([None if value is None else float(value) for value in array.to_pylist()], pa.float64())
     if pa.types.is_string_view(array.type):
         array = array.cast(pa.string())
     try:

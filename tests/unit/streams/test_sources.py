@@ -157,6 +157,14 @@ def test_parquet_by_value_with_types_kept_and_memory_bounded(tmp_path):
     assert list(records.y)[:2] == ["true", "false"]
 
 
+def test_parquet_decimals_are_the_numbers_that_their_digits_read_as(tmp_path):
+    values = [None, *(Decimal(n).scaleb(-2) for n in range(-20_000, -19_000))]
+    table = pa.table({"a": pa.array(values, pa.decimal128(9, 2)), "label": ["u"] * len(values)})
+    pq.write_table(table, tmp_path / "d.parquet")
+    records = read({"kind": "parquet", "path": "d.parquet", "label": "label"}, tmp_path)
+    assert list(records.columns["a"]) == [None, *(float(str(value)) for value in values[1:])]
+
+
 def test_parquet_labels_that_are_decimals_keep_their_digits(tmp_path):
     large = [Decimal(12345678901234567890123456789012345600 + n) for n in (1, 2)]
     table = pa.table({"a": [1.5, 2.5], "at": [Decimal("1.5"), None], "label": pa.array(large, pa.decimal128(38, 0)),
