@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,7 +45,8 @@ class TorchPopulation(ForeignPopulation):
 
     The output layer never grows: it has `outputs` rows, by default the classes that are known beforehand (a closed
     list, the last of `layers`). Rows of classes not met are masked: they take no part in softmax, loss or prediction.
-    Where classes are met as they come, say `outputs`; a class beyond them is an error.
+    Where classes are met as they come, say `outputs`; a class beyond them is an error. Logits of a sample that are nan
+    or infinite count as none: the prediction is wrong (-1), its loss $\ln(K + 1)$, as that of a class not met before.
 
     Batch normalisation at mini-batches of one is refused: it would normalise each sample to zero.
 
@@ -105,10 +107,13 @@ class TorchPopulation(ForeignPopulation):
     def _logits(self, model: _Member, x: Tensor, live: Tensor) -> Tensor:
         model.module.eval()
         with torch.no_grad():
-            return self._masked(self._forward(model.module, x), live)
+            said = self._masked(self._forward(model.module, x), live)
+        # nan would be the largest, and the loss nan for ever
+        return said.masked_fill((said.isnan() | said.isposinf()).any(-1, keepdim=True), -torch.inf)
 
     def _losses(self, logits: Tensor, labels: Tensor, live: Tensor) -> Tensor:
-        return cross_entropy(logits.unsqueeze(0), labels, live)[0]
+        loss = cross_entropy(logits.unsqueeze(0), labels, live)[0]
+        return loss.masked_fill(logits.isneginf().all(-1), math.log(int(live.sum()) + 1))
 
     def _train(self, model: _Member, x: Tensor, labels: Tensor) -> bool:
         if int(self._live.sum()) < 2:  # one class alone has nothing to be told from: nothing moves

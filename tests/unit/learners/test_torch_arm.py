@@ -61,6 +61,13 @@ def dense(inputs, outputs):
     module = nn.Linear(inputs, outputs)
     return module, torch.optim.SparseAdam(list(module.parameters()))
 
+def logarithm(inputs, outputs):
+    class Log(nn.Linear):
+        def forward(self, x):
+            return torch.log(super().forward(x))
+    module = Log(inputs, outputs)
+    return module, torch.optim.SGD(module.parameters(), lr=0.1)
+
 def extra(inputs, outputs):
     class Noted(nn.Linear):
         def get_extra_state(self):
@@ -206,6 +213,15 @@ def test_what_is_wrong_is_named(folder, name, member, words):
     x, y = samples(2)
     with pytest.raises(LearnerError, match=words):
         build(folder, [member], name).learn(x, y)
+
+
+def test_logits_that_are_nan_are_wrong_and_their_loss_finite(folder):
+    outcome = build(folder, [{}], "logarithm").learn(*samples(20))
+    said = outcome.logits[0].isfinite().all(-1)
+    assert 0 < int(said.sum()) < 20
+    assert (outcome.predicted[0] == -1).tolist() == (~said).tolist()
+    assert torch.isfinite(outcome.loss).all()
+    assert outcome.loss[0][~said].tolist() == pytest.approx([np.log(4)] * int((~said).sum()))
 
 
 def test_state_that_is_no_tensor_is_refused_where_it_is_saved(folder):
