@@ -214,9 +214,12 @@ def test_results_that_cannot_be_written_at_the_end_are_one_line(written, command
 
 
 @pytest.mark.parametrize(("label", "words"), [
-    ("", "none of the first 40 samples has a label"), ("{}.5", "40 classes among the first 40 labels")])
+    ("", "none of the first 40 samples has a label"), ("{0}.5", "40 classes among the first 40 labels"),
+    ("{1}up", "classes 'up' and ' up' are two; to make them one: stream.label_map: {\" up\": \"up\"}"),
+])
 def test_check_warns_of_labels_that_are_none(written, command, tmp_path, label, words):
-    (tmp_path / "t.csv").write_text("a,label\n" + "".join(f"{n % 3},{label.format(n)}\n" for n in range(40)))
+    rows = [f"{n % 3},{label.format(n, ' ' * (n % 2))}" for n in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,label", *rows]))
     code, told, _ = command("check", written("t.csv", path=str(tmp_path / "t.csv")))
     assert code == 0
     assert words in told
