@@ -22,6 +22,10 @@ _BLANKS = " \u00a0\u202f\u2009"
 _OTHER_NOTATION = re.compile(
     rf"\s*[-+\u2212]?(?:\d{{1,3}}(?:[,.'\u2019{_BLANKS}]?\d{{3}})*[,.]\d+|\d+,\d+"  # decimals, perhaps after thousands
     rf"|\d{{1,3}}(?:[,'\u2019{_BLANKS}]\d{{3}})+|(?<=\u2212)\d+)\s*", re.ASCII)  # thousands; the typographic minus
+_MONEY = "$\u20ac\u00a3\u00a5"
+_WITH_UNIT = re.compile(
+    rf"\s*[-+\u2212]?(?:[{_MONEY}]\s?[-+\u2212]?\d[\d.,]*|\d[\d.,]*\s?[%\u2030{_MONEY}])\s*", re.ASCII)
+"""A number as a percentage or an amount of money."""
 _PERHAPS_MISSING = frozenset({  # what pandas takes for missing, and spreadsheets', databases' and R's own
     "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "null", "NULL", "None", "na", "N.A.", "n.a.", "nil", "NIL",
     "(null)", "\\N", "#DIV/0!", "#VALUE!", "#REF!", "#NUM!", "#NAME?", "#NULL!", "1.#IND", "-1.#IND", "1.#QNAN",
@@ -126,6 +130,9 @@ class Rows:
         if value is None and _OTHER_NOTATION.fullmatch(text):
             raise self._bad(column, f"{text!r} is a number in another notation; set decimal and delimiter, drop the "
                                     "column, or declare it a category under stream.features")
+        if value is None and _WITH_UNIT.fullmatch(text):
+            raise self._bad(column, f"{text!r} is a number with a sign of its unit; save it without, drop the column, "
+                                    "or declare it a category under stream.features")
         if not text.strip() or (text in _PERHAPS_MISSING and "missing" not in self.source.model_fields_set):
             raise BadRow(f"column {self.layout.features[column]!r} begins with {text!r}, which may mean a missing "
                          "value; list what does: missing: ['', '?', ...], or declare the column a category under "

@@ -183,7 +183,14 @@ def test_numbers_of_other_notations_are_no_categories(written, text):
     assert "another notation" in error_of("t.csv", written(f"a;label\n{text};u\n").parent, delimiter=";")
 
 
-@pytest.mark.parametrize("text", ["1 2345", "12-345", "1.2.3", "5%", "v1,5"])
+@pytest.mark.parametrize("text", ["5%", "-0.5 %", "$1", "$1,234.50", "-$3", "12,5 \u20ac", "\u00a33"])
+def test_numbers_with_a_sign_of_their_unit_are_no_categories(written, text):
+    path = written(f"a;label\n{text};u\n")
+    assert "sign of its unit" in error_of("t.csv", path.parent, delimiter=";")
+    assert read(path, delimiter=";", features={"a": "category"})[0] == [(text, "u")]
+
+
+@pytest.mark.parametrize("text", ["1 2345", "12-345", "1.2.3", "5%-10%", "$", "v1,5"])
 def test_texts_with_digits_are_categories(written, text):
     assert read(written(f"a;label\n{text};u\n"), delimiter=";")[0] == [(text, "u")]
 
