@@ -117,7 +117,8 @@ class Rows:
         elif not isinstance(feature, CategoryFeature):
             value = number(text)
             if value is None:
-                raise self._bad(column, f"{text[:40]!r} is no number, as stream.features says it is")
+                raise self._bad(column, f"{text[:40]!r} is no number, as stream.features says it is; if it means a "
+                                        "missing value, list it under missing")
             if not -LARGEST <= value <= LARGEST:
                 raise self._not_finite(text, column)
 
@@ -130,6 +131,10 @@ class Rows:
         if value is None and _OTHER_NOTATION.fullmatch(text):
             raise self._bad(column, f"{text!r} is a number in another notation; set decimal and delimiter, drop the "
                                     "column, or declare it a category under stream.features")
+        if value is None and number(text.strip(" \t'\"")) is not None:
+            raise self._bad(column, f"{text!r} is a number in quotes that are none of CSV, which are double and stand "
+                                    "right beside the delimiter; save it without, or declare the column a category "
+                                    "under stream.features")
         if value is None and _WITH_UNIT.fullmatch(text):
             raise self._bad(column, f"{text!r} is a number with a sign of its unit; save it without, drop the column, "
                                     "or declare it a category under stream.features")

@@ -83,7 +83,9 @@ def _chunks(source: CsvSource, path: Path, declared: Mapping[str, Feature], skip
                 f"{path}: line {_line_of(error, path, encoding)}: byte 0x{error.object[error.start]:02x} is not "
                 f"{source.encoding.upper()}; name the file's own encoding, for example encoding: latin-1") from None
         except csv.Error as error:
-            raise SourceError(f"{path}: line {reader.line_num}: {error}; a field with quotes is \"written \"\"so\"\"\""
+            first, last = lines.first, reader.line_num
+            on = "" if first == last else f", in a row that goes on to line {last}"
+            raise SourceError(f"{path}: line {first}{on}: {error}; a field with quotes is \"written \"\"so\"\"\""
                               ) from None
         if table is not None and table.y:
             yield table.taken()

@@ -183,6 +183,16 @@ def test_numbers_of_other_notations_are_no_categories(written, text):
     assert "another notation" in error_of("t.csv", written(f"a;label\n{text};u\n").parent, delimiter=";")
 
 
+@pytest.mark.parametrize("text", ["'1.5'", ' "2"', "'3"])
+def test_numbers_in_other_quotes_are_no_categories(written, text):
+    assert "quotes" in error_of("t.csv", written(f"a,label\n{text},u\n").parent)
+
+
+def test_a_quote_that_is_never_closed_is_named_by_the_line_where_it_stands(written):
+    path = written('a,label\n1,u\n"2,u\n' + "3,v\n" * 50_000)
+    assert "line 3, in a row that goes on to line " in error_of("t.csv", path.parent)
+
+
 @pytest.mark.parametrize("text", ["5%", "-0.5 %", "$1", "$1,234.50", "-$3", "12,5 \u20ac", "\u00a33"])
 def test_numbers_with_a_sign_of_their_unit_are_no_categories(written, text):
     path = written(f"a;label\n{text};u\n")
