@@ -59,7 +59,12 @@ def sampled(pairs: Callable[[], Iterable[Any]], where: str, size: int = CHUNK) -
             break
         except (Exception, SystemExit) as error:  # a script's sys.exit() would end the run as if it were done
             raise SourceError(f"{where}: failed after {chunk.seen} samples: {first_line(error)}") from error
-        chunk.add(pair)
+        try:
+            chunk.add(pair)
+        except SourceError:
+            raise
+        except Exception as error:  # of a library's own value, where it is read
+            raise SourceError(f"{where}: sample {chunk.seen}: {first_line(error)}") from error
         if len(chunk.y) == size:
             yield chunk.taken()
     if chunk.y:
@@ -84,7 +89,7 @@ class _Chunk:
         x, label = pair
         try:
             text = label_text(label.item() if hasattr(label, "item") else label)
-        except (ValueError, RuntimeError) as error:  # torch's of a label that is no single number
+        except ValueError as error:
             raise SourceError(f"{here}: {error}") from None
         self.x.append(self._named(x, here) if isinstance(x, dict) else self._dense(x, here))
         self.y.append(text)
@@ -99,8 +104,12 @@ class _Chunk:
             if len(set(self.names)) < len(self.names):
                 raise SourceError(f"{here}: two features have one name as text, of {list(x)[:20]}")
         self._require_form("named features", here)
-        values = {str(name): _plain(value) for name, value in x.items()}
+        values = {str(name): value for name, value in x.items()}
         for name, value in values.items():
+            try:
+                value = values[name] = _plain(value)
+            except Exception as error:  # an array of several values, for one
+                raise SourceError(f"{here}: feature {name!r}: {first_line(error)}") from None
             if value is not None and not isinstance(value, str | int | float):
                 raise SourceError(f"{here}: feature {name!r} is {type(value).__name__}, neither number, text nor time")
         return [values.get(name) for name in self.names]

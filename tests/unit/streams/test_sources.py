@@ -270,6 +270,8 @@ def one_hot():
     yield torch.ones(2), torch.tensor([0, 1])
 def namesakes():
     yield {{1: 0.5, "1": 1.5}}, "a"
+def vectors():
+    yield {{"a": 1, "b": np.zeros(3)}}, "a"
 def exits():
     yield [1], "a"
     raise SystemExit(0)
@@ -298,7 +300,7 @@ def test_python_sources(module, tmp_path):
 @pytest.mark.parametrize(("function", "words"), [
     ("ragged", ["sample 1"]), ("fails", ["after 1 samples", "RuntimeError: two"]), ("nothing", ["no sample"]),
     ("floats", ["sample 0", "0.5"]), ("nmaed", ["nmaed", "named"]), ("one_hot", ["sample 0", "2 elements"]),
-    ("namesakes", ["sample 0", "one name"]), ("exits", ["after 1 samples", "SystemExit"]),
+    ("namesakes", ["sample 0", "one name"]), ("vectors", ["sample 0", "'b'", "size 1"]), ("exits", ["after 1 samples", "SystemExit"]),
 ])
 def test_python_sources_that_go_wrong(module, tmp_path, function, words):
     message = error_of(module(function), tmp_path)
