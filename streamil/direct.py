@@ -14,7 +14,7 @@ from streamil.experiment import Experiment
 from streamil.log import Event, Tell, nobody
 from streamil.race import PIECE, Race
 from streamil.report.lines import REJECTS_TOLD
-from streamil.results import summary, write_results
+from streamil.results import require_folder, summary, write_results, writing
 from streamil.samples import Records
 from streamil.streams import open_stream
 
@@ -44,6 +44,8 @@ def run(experiment: Experiment, *, limit: int | None = None, out: Path | None = 
     ------
     ExperimentError, SourceError
         When the file or its source is wrong, or the stream is empty.
+    ReportError
+        When `out` cannot be written to; before anything is learned where that shows by then.
 
     Examples
     --------
@@ -57,6 +59,7 @@ def run(experiment: Experiment, *, limit: int | None = None, out: Path | None = 
     """
     experiment.require_own_stream()
     if out is not None:
+        require_folder(out)
         from streamil.report.plot import plot_accuracy  # now: after a Ctrl-C there is no time for large imports
     race = Race(experiment)
     race.prepare(tell)
@@ -88,7 +91,8 @@ def run(experiment: Experiment, *, limit: int | None = None, out: Path | None = 
     if out is None:
         return summary(race)
     result = write_results(race, out)
-    plot_accuracy(out)
+    with writing(out):
+        plot_accuracy(out)
     return result
 
 

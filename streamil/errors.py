@@ -21,7 +21,7 @@ StreamilError
 │   └── SnapshotNewer      a whole snapshot in a version of the format that this streamil does not know
 ├── LocalKafkaError        the local Kafka could not be installed, started or stopped
 ├── TelemetryError         the address for metrics is taken or not ours
-└── ReportError            a folder that holds no results of a run, or damaged ones
+└── ReportError            a folder that holds no results of a run, or damaged ones, or that cannot be written to
 ```
 
 Each prints as one line that says what is wrong, where, and what to do.
@@ -146,4 +146,4 @@ class TelemetryError(StreamilError):
 
 
 class ReportError(StreamilError):
-    """A folder that holds no results of a run, or damaged ones."""
+    """A folder that holds no results of a run, or damaged ones, or that cannot be written to."""

@@ -6,11 +6,12 @@ import difflib
 import json
 import re
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
 
@@ -68,14 +69,24 @@ def _plain(node: Any, place: tuple[Any, ...], lines: Lines, count: list[int], pa
     count[0] += 1
     if count[0] > NODES_LIMIT or len(place) > 50:
         raise ExperimentError(f"has more than {NODES_LIMIT} values or is nested deeper than 50", str(path))
+    if isinstance(node, TaggedScalar) and str(node.tag) == "tag:yaml.org,2002:str":
+        return str(node.value)
     if isinstance(node, CommentedMap):
+        written = node.lc.data or {}
         for key in node:
-            lines[(*place, key)] = node.lc.key(key)[0] + 1
+            at = written.get(key)  # None: merged in by <<, and written elsewhere
+            lines[(*place, key)] = at[0] + 1 if at else lines.get(place, node.lc.line + 1)
         return {_scalar(key): _plain(value, (*place, key), lines, count, path) for key, value in node.items()}
     if isinstance(node, CommentedSeq):
+        written = node.lc.data or {}
         for index in range(len(node)):
-            lines[(*place, index)] = node.lc.item(index)[0] + 1
+            lines[(*place, index)] = written[index][0] + 1 if index in written else node.lc.line + 1
         return [_plain(value, (*place, index), lines, count, path) for index, value in enumerate(node)]
+    if not isinstance(node, str | int | float | date | None):
+        found = node.tag if isinstance(node, TaggedScalar) else type(node).__name__
+        line, key = lines.get(place, 1), ".".join(map(str, place)) or "the file"
+        raise ExperimentError(f"line {line}: {key}: numbers, texts, lists and keys are allowed; found {found}",
+                              str(path))
     return _scalar(node)
 
 

@@ -21,7 +21,7 @@ from streamil.report.lines import inputs_line, shortened
 from streamil.samples import Records, Rejected
 from streamil.streams import open_stream
 from streamil.streams.source import Skipped
-from streamil.suspects import suspects
+from streamil.suspects import FEWEST, alike, suspects
 
 FLOAT_BYTES = 4
 
@@ -154,6 +154,13 @@ def _look(experiment: Experiment) -> _Look:
 def _warnings(experiment: Experiment, look: _Look) -> Iterator[str]:
     """Yield what may be wrong with the first samples, a line each."""
     yield from look.featurizer.doubts
+    labels, labelled = look.featurizer.labels, sum(label is not None for part in look.first for label in part.y)
+    if not labelled and not experiment.stream.regimes:
+        yield f"none of the first {look.seen} samples has a label, and what has none is not learned"
+    if not labels.closed and labelled >= FEWEST and len(labels) > labelled / 2:
+        yield (f"{len(labels)} classes among the first {labelled} labels: numbers to predict, or names of rows, are no "
+               "classes")
+    yield from [] if labels.closed else alike(labels.names)
     if look.featurizer.names:
         stream, first = experiment.stream, look.first
         if stream.regimes:  # row numbers rise in the source's own order

@@ -44,7 +44,8 @@ def _location(location: tuple[int | str, ...], data: Any) -> tuple[int | str, ..
     """Strip what pydantic adds to a location (names of a union's members), which nobody wrote."""
     kept: list[int | str] = []
     for depth, part in enumerate(location):
-        inside = (isinstance(data, Mapping) and part in data) or (isinstance(data, list) and isinstance(part, int))
+        inside = (isinstance(data, Mapping) and part in data) or (
+            isinstance(data, list) and isinstance(part, int) and part < len(data))  # a part may be what is missing
         if inside:
             data = data[part]
         elif depth < len(location) - 1 or not isinstance(data, Mapping):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamil.diagnostics import Diagnostics
+from streamil.errors import ReportError
 from streamil.evaluation import CLASSES_LIMIT
 from streamil.pictures import pictures
 from streamil.race import Race
@@ -193,6 +196,23 @@ def curve_table(race: Race) -> pa.Table:
     return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
 
 
+def require_folder(folder: Path) -> None:
+    """Make a folder for results, and raise `ReportError` unless files can be written there."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Raise `ReportError` where the system does not let us write results."""
+    try:
+        yield
+    except OSError as error:
+        raise ReportError(f"{folder}: results cannot be written there: {error.strerror or error}") from None
+
+
 def write_results(race: Race, folder: Path) -> dict[str, Any]:
     """Write `summary.json`, `curve.parquet` and `details.json` into `folder`, each whole or not at all."""
     result = summary(race)
@@ -237,11 +257,12 @@ def _course_of(diagnostics: Diagnostics) -> dict[str, Any]:
 
 
 def _write(result: dict[str, Any], table: pa.Table, more: dict[str, Any], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content, indent in (("summary.json", result, 2), ("details.json", more, None)):
-        text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
-        _replace(folder / name, _writer(text.encode("utf-8", "backslashreplace")))
-    _replace(folder / "curve.parquet", lambda file: pq.write_table(table, file))
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content, indent in (("summary.json", result, 2), ("details.json", more, None)):
+            text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+            _replace(folder / name, _writer(text.encode("utf-8", "backslashreplace")))
+        _replace(folder / "curve.parquet", lambda file: pq.write_table(table, file))
 
 
 def _writer(content: bytes) -> Callable[[BinaryIO], object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -50,6 +51,23 @@ def suspects(columns: Mapping[str, Sequence[Any]], stream: Stream) -> Iterator[s
         elif all(value.is_integer() for value in known) and all(one < other for one, other in pairwise(known)):
             yield (f"{shown} row numbers or an id (whole numbers that rise): {out}; "
                    f"if it is none: stream.features: {{{key}: number}}")
+
+
+def alike(classes: Sequence[str]) -> Iterator[str]:
+    """Yield one line for each class that differs from an earlier one in blanks, case or notation alone.
+
+    Examples
+    --------
+    >>> [line[:33] for line in alike(["up", "1", "down", "Up ", "1.0"])]
+    ["classes 'up' and 'Up ' are two; t", "classes '1' and '1.0' are two; to"]
+    """
+    seen: dict[str | float, str] = {}
+    for name in classes:
+        value = number(name)
+        first = seen.setdefault(name.strip().casefold() if value is None or value != value else value, name)
+        if first != name:
+            yield (f"classes {first[:40]!r} and {name[:40]!r} are two; to make them one: "
+                   f"stream.label_map: {{{json.dumps(name[:40])}: {json.dumps(first[:40])}}}")
 
 
 def _as_time(key: str, table: bool, unit: str = "s") -> str:

@@ -35,13 +35,13 @@ def load_module(name: str, folder: Path | None, where: str, error: type[Streamil
     except ModuleNotFoundError as missing:
         there = f"in {places[0]} or " if places else ""
         raise error(f"{where}: no module {missing.name!r} {there}on the import path") from None
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:  # a script without a main guard may end the interpreter
         raise error(f"{where}: importing it failed: {first_line(failure)}") from failure
     finally:
         for place in places:
             sys.path.remove(place)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return `Type: message` of an error of somebody else's code, on one line."""
     return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])

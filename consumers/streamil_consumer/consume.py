@@ -17,7 +17,7 @@ from streamil.field_path import dotted
 from streamil.log import Event, Tell, nobody
 from streamil.race import Race
 from streamil.report.lines import inputs_line
-from streamil.results import results, summary, write_results
+from streamil.results import require_folder, results, summary, write_results
 from streamil.telemetry.access import Access
 from streamil.telemetry.metrics import RaceMetrics
 from streamil.telemetry.server import Server
@@ -67,6 +67,8 @@ def consume(experiment: Experiment, *, until: int | None = None, options: Option
         What is wrong and what to do, in one line.
     """
     experiment.require_topic_names()
+    if out is not None:
+        require_folder(out)
     stop = stop or threading.Event()
     snapshots = experiment.service.snapshots
     telemetry = RaceMetrics(keeps_snapshots=snapshots is not None)

@@ -17,7 +17,7 @@ from streamil.kafka import TopicReader, describe_topic
 from streamil.log import Event, Tell, nobody
 from streamil.race import Race
 from streamil.report.lines import REJECTS_TOLD
-from streamil.results import results, summary, write_results
+from streamil.results import require_folder, results, summary, write_results
 from streamil.telemetry.access import Access
 from streamil.telemetry.metrics import RaceMetrics
 from streamil.telemetry.server import Server
@@ -73,6 +73,8 @@ def judge(experiment: Experiment, *, until: int | None = None, out: Path | None 
         What is wrong and what to do, in one line.
     """
     experiment.require_topic_names()
+    if out is not None:
+        require_folder(out)
     stop = stop or threading.Event()
     telemetry = RaceMetrics()
     race = Race(experiment, lock=telemetry.lock)

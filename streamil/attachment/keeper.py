@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, Self
 
 from streamil.attachment.position import Position
-from streamil.errors import BrokerError, SnapshotError, StateError
+from streamil.errors import BrokerError, ReportError, SnapshotError, StateError
 from streamil.experiment.race import Snapshots
 from streamil.log import Event, Tell
 from streamil.race import Race
@@ -185,7 +185,7 @@ class Keeper:
         try:
             self._store.save(pack(state, meta))
             beside()
-        except (SnapshotError, OSError) as error:
+        except (SnapshotError, ReportError, OSError) as error:
             self._failed += 1
             self._metrics.snapshot_failures += 1
             self._tell(Event(f"snapshot failed, learning goes on: {error}", level="error", failures=self._failed))

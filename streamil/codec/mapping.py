@@ -221,8 +221,8 @@ def plain(value: Any) -> Any:
 
     Examples
     --------
-    >>> plain(Decimal("1.5")), plain(date(1970, 1, 2)), plain(np.int16(3)), plain("red")
-    (1.5, 86400.0, 3, 'red')
+    >>> plain(Decimal("1.5")), plain(Decimal(2**60 + 1)), plain(date(1970, 1, 2)), plain(np.int16(3)), plain("red")
+    (1.5, 1152921504606846977, 86400.0, 3, 'red')
     """
     if value is None or type(value) in (str, float, bool, dict, list):
         return value
@@ -231,6 +231,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Decimal):
+        if value.is_finite() and value.adjusted() < 4000 and value == int(value):
+            return int(value)  # as a float, identifiers beyond 2^53 would become each other
         return float(value) if not value.is_snan() else np.nan
     if isinstance(value, date):
         return Seconds(date_seconds(value))

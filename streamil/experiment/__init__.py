@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
@@ -61,7 +62,16 @@ class Experiment(Model):
     @model_validator(mode="after")
     def _arms_exist(self) -> Self:
         names = self.arm_names
+        for name, count in Counter(names).items():
+            if count > 1:
+                raise PydanticCustomError("arm_twice", "{message}", {"place": ("arms",), "message":
+                    f"two arms are called {name!r}, which is how one size of a list of batch sizes is called"})
+        pairs = [(pair.challenger, pair.baseline) for pair in self.comparisons or ()]
         for index, pair in enumerate(self.comparisons or ()):
+            if pair.challenger == pair.baseline or pairs.index(pairs[index]) < index:
+                raise PydanticCustomError("comparison", "{message}", {"place": ("comparisons", index), "message":
+                    f"found {pair.challenger!r} against {pair.baseline!r}: each pair of two arms once, since each has "
+                    "its share of verdict.alpha; for an arm against itself see verdict.controls"})
             for side in (pair.challenger, pair.baseline):
                 if side not in names:
                     raise PydanticCustomError("unknown_arm", "{message}", {

@@ -50,7 +50,7 @@ class ComparisonOf(Model):
 class Verdict(Model):
     """How sure a verdict must be."""
 
-    alpha: float = Field(0.05, gt=0, lt=1, description="error rate of all verdicts of the experiment together")
+    alpha: float = Field(0.05, ge=1e-9, le=0.999, description="error rate of all verdicts of the experiment together")
     controls: tuple[str, ...] = Field(
         (), max_length=20, description="arms that race against themselves with other seeds too (A/A controls)")
 

@@ -21,7 +21,8 @@ class Stream(Model):
     source: Source
     limit: int | None = Field(None, ge=1, description="samples to take; null: all")
     seed: int = Field(0, ge=0, lt=2**63, description="of the regimes' random choices")
-    classes: tuple[str, ...] | None = Field(None, description="a fixed list closes the set; null: met as they come")
+    classes: tuple[str, ...] | None = Field(
+        None, min_length=1, description="a fixed list closes the set; null: met as they come")
     label_map: dict[str, str] = Field(default_factory=dict, description="renames labels")
     regimes: tuple[Regime, ...] = Field(
         (), max_length=32, description="reshaping of the source, in order; none: source order")

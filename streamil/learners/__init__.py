@@ -141,13 +141,19 @@ def create(
     from streamil.learners.foreign import ForeignPopulation
     from streamil.learners.stacked import StackedPopulation
 
-    if issubclass(rule, ForeignPopulation):
-        return rule(layers, members, batch_size=batch_size, seed=seed, device=device, dtype=dtype, growing=growing,
-                    allow_pickle=allow_pickle)
-    return assemble(
-        cast("type[StackedPopulation]", rule), layers, members, batch_size=batch_size, seed=seed, device=device,
-        dtype=dtype, activation=activation, growing=growing, kernels=kernels,
-    )
+    try:
+        if issubclass(rule, ForeignPopulation):
+            return rule(layers, members, batch_size=batch_size, seed=seed, device=device, dtype=dtype, growing=growing,
+                        allow_pickle=allow_pickle)
+        return assemble(
+            cast("type[StackedPopulation]", rule), layers, members, batch_size=batch_size, seed=seed, device=device,
+            dtype=dtype, activation=activation, growing=growing, kernels=kernels,
+        )
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch has no class of its own for the CPU
+            raise
+        raise LearnerError(f"layers: got {list(layers)} for {len(members or [{}])} members of {algorithm}, which do "
+                           "not fit into memory; `streamil check` says what the arms of a file take") from None
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 def read_layers(layers: Sequence[int], growing: bool) -> list[int]:
     """Return layer sizes [F, ..., C] of one layer of weights or more; a growing population may start with C = 0."""
-    sizes = list(layers)
+    sizes = list(layers) if isinstance(layers, Iterable) else []
     whole = all(hasattr(size, "__index__") and not isinstance(size, bool) for size in sizes)
     if len(sizes) < 2 or not whole or min(sizes[:-1]) < 1 or sizes[-1] < (0 if growing else 1):
         raise LearnerError(f"layers: got {layers!r}, [inputs, ..., classes] is allowed, each at least 1")
@@ -59,7 +59,10 @@ def read_inputs(x: Any, width: int, dtype: torch.dtype, device: torch.device) ->
     if isinstance(x, Tensor) and not x.is_complex():
         shape, inputs = tuple(x.shape), x.detach()
     else:
-        array = np.asarray(x)
+        try:
+            array = np.asarray(x)
+        except ValueError:
+            raise LearnerError(f"x: got rows of several lengths, [N, {width}] is allowed") from None
         if array.dtype.kind not in "biuf":
             raise LearnerError(f"x: got values of type {array.dtype}, numbers are allowed")
         with np.errstate(over="ignore"):  # what overflows is found below, as not finite

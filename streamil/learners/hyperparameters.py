@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -61,7 +61,7 @@ def read_members(
     Traceback (most recent call last):
     streamil.errors.LearnerError: members[0].train_biases: got 3, input should be a valid boolean
     """
-    given = [{}] if members is None else list(members)
+    given = [{}] if members is None else list(members) if isinstance(members, Iterable) else []
     if not given or not all(isinstance(member, Mapping) for member in given):
         raise LearnerError(f"members: got {members!r}, a list of one mapping of hyperparameters or more is allowed")
     validated: list[M] = []

@@ -27,7 +27,8 @@ class KFacHyperparameters(RuleHyperparameters):
     metric_rate: float = Field(default=2e-4, ge=0, le=1, description="Rate of the covariance of each layer's input.")
     precision_rate: float = Field(default=1e-3, ge=0, le=1, description="Rate of each unit's mean squared error.")
     precision_damping: float = Field(default=0.1, ge=0, le=1, description="Part of the mean in a unit's square.")
-    refresh: int = Field(default=512, ge=1, description="Most samples between two inversions of the metric.")
+    refresh: int = Field(
+        default=512, ge=1, le=1_000_000, description="Most samples between two inversions of the metric.")
     batch_rule: Literal["sequential", "affine-projection", "mean"] = Field(
         default="sequential", description="Learn a mini-batch one by one, jointly, or by the mean of its steps."
     )

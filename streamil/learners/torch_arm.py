@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,7 +45,8 @@ class TorchPopulation(ForeignPopulation):
 
     The output layer never grows: it has `outputs` rows, by default the classes that are known beforehand (a closed
     list, the last of `layers`). Rows of classes not met are masked: they take no part in softmax, loss or prediction.
-    Where classes are met as they come, say `outputs`; a class beyond them is an error.
+    Where classes are met as they come, say `outputs`; a class beyond them is an error. Logits of a sample that are nan
+    or infinite count as none: the prediction is wrong (-1), its loss $\ln(K + 1)$, as that of a class not met before.
 
     Batch normalisation at mini-batches of one is refused: it would normalise each sample to zero.
 
@@ -83,12 +85,15 @@ class TorchPopulation(ForeignPopulation):
             torch.manual_seed(seed)
             try:
                 module, optimizer = self.call(inputs, outputs, **given)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise LearnerError(f"{self.algorithm}({inputs}, {outputs}, **{given}): {first_line(error)}") from error
             if not isinstance(module, nn.Module) or not isinstance(optimizer, torch.optim.Optimizer):
                 raise LearnerError(f"{self.algorithm}: returned ({type(module).__name__}, {type(optimizer).__name__}), "
                                    "(nn.Module, Optimizer) is allowed")
             random = self._random()
+        if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in module.parameters()):
+            raise LearnerError(f"{self.algorithm}: the module has parameters without a shape, which no seed reaches; "
+                               f"call it once, module(torch.zeros(1, {inputs})), before it is returned")
         module.to(device=self._like.device, dtype=self._like.dtype)
         own = {id(parameter) for parameter in module.parameters()}
         if not all(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
@@ -102,10 +107,13 @@ class TorchPopulation(ForeignPopulation):
     def _logits(self, model: _Member, x: Tensor, live: Tensor) -> Tensor:
         model.module.eval()
         with torch.no_grad():
-            return self._masked(self._forward(model.module, x), live)
+            said = self._masked(self._forward(model.module, x), live)
+        # nan would be the largest, and the loss nan for ever
+        return said.masked_fill((said.isnan() | said.isposinf()).any(-1, keepdim=True), -torch.inf)
 
     def _losses(self, logits: Tensor, labels: Tensor, live: Tensor) -> Tensor:
-        return cross_entropy(logits.unsqueeze(0), labels, live)[0]
+        loss = cross_entropy(logits.unsqueeze(0), labels, live)[0]
+        return loss.masked_fill(logits.isneginf().all(-1), math.log(int(live.sum()) + 1))
 
     def _train(self, model: _Member, x: Tensor, labels: Tensor) -> bool:
         if int(self._live.sum()) < 2:  # one class alone has nothing to be told from: nothing moves
@@ -123,9 +131,15 @@ class TorchPopulation(ForeignPopulation):
         model.module.train()
         with torch.random.fork_rng(self._devices()), torch.enable_grad():
             self._set_random(model.random)
-            model.optimizer.step(closure)  # type: ignore[arg-type]
+            try:
+                model.optimizer.step(closure)  # type: ignore[arg-type]
+            except LearnerError:
+                raise
+            except Exception as error:
+                raise LearnerError(f"{self.algorithm}: learning failed: {first_line(error)}") from error
             model.random = self._random()
-        if all(bool(torch.isfinite(tensor).all()) for tensor in model.module.state_dict().values()):
+        held = model.module.state_dict().values()
+        if all(bool(torch.isfinite(tensor).all()) for tensor in held if isinstance(tensor, Tensor)):
             return True
         model.module.load_state_dict(before)
         return False

@@ -63,13 +63,18 @@ class Layout:
         for name in source.columns or ():
             if name in taken:
                 raise SourceError(f"{path}: columns: {name!r} is the label, id, time or segment, hence no feature")
-        features = [name for name in source.columns or names if name not in taken and name not in source.drop]
+        listed = names if source.columns is None else source.columns
+        features = [name for name in listed if name not in taken and name not in source.drop]
         for name in declared:
             if name not in features:
                 raise SourceError(f"{path}: stream.features: {name!r} is the label, id, time or segment, or is left "
                                   "out, hence no feature")
         if not features:
             raise SourceError(f"{path}: no column is left as a feature, beside the label {source.label!r}")
+        index = next((name for name in features if name.startswith("__index_level_") and name not in declared), None)
+        if index is not None and source.columns is None:  # how pandas writes an index without a name
+            raise SourceError(f"{path}: column {index!r} is the index of a table of pandas, like row numbers; leave it "
+                              f"out: drop: [{index}], or say what it is: stream.features: {{{index}: number}}")
         if "" in features:
             raise SourceError(f"{path}: column {list(names).index('') + 1} has no name, like row numbers and what "
                               "follows a last delimiter; name it, or leave it out: drop: ['']")

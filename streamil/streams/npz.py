@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -50,10 +51,14 @@ def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
             if missing:
                 held = ", ".join(archive.files) or "nothing"
                 raise SourceError(f"{path}: has no array {' and no array '.join(sorted(missing))}; it holds {held}")
-            return archive["x"], archive["y"]
+            x, y = archive["x"], archive["y"]
+            if isinstance(x, bytes) or isinstance(y, bytes):  # what a member that is no array is handed out as
+                raise SourceError(f"{path}: x and y are not both numpy arrays; save it again with numpy.savez")
+            return x, y
     except OSError as error:
         raise unreadable(path, error) from None
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
+    except (ValueError, EOFError, KeyError, RuntimeError, MemoryError, TokenError, zipfile.BadZipFile,
+            zlib.error) as error:
         reason = ("holds Python objects, which are not read; save x and y as plain numbers or texts"
                   if "allow_pickle" in str(error) else "is damaged; save it again with numpy.savez")
         raise SourceError(f"{path}: {reason}") from None

@@ -71,7 +71,7 @@ def _rows_at_once(metadata: pq.FileMetaData) -> int:
 def _require_types(schema: pa.Schema, layout: Layout, path: Path, declared: Mapping[str, Feature]) -> None:
     for name in layout.features:
         kind, feature = schema.field(name).type, declared.get(name)
-        if not (readable(kind) or pa.types.is_decimal(kind)):
+        if not (readable(kind) or pa.types.is_decimal(kind) or pa.types.is_string_view(kind)):
             raise SourceError(f"{path}: column {name!r} is {kind}, neither number, boolean, text nor time; "
                               f"leave it out: drop: [{name}]")
         if pa.types.is_temporal(kind) and isinstance(feature, TimeFeature) and feature.unit != "s":
@@ -127,7 +127,13 @@ def _records(batch: pa.RecordBatch, layout: Layout, checked: Mapping[str, Featur
 def _values(batch: pa.RecordBatch, name: str, path: Path, *, listed: bool = False) -> Any:
     array = batch.column(batch.schema.get_field_index(name))
     if pa.types.is_decimal(array.type):
-        array = array.cast(pa.float64())
+        if listed:  # labels and identifiers: whole numbers of any size keep their digits
+            return [value if value is None else whole if (whole := int(value)) == value else float(value)
+                    for value in array.to_pylist()]
+        # not by Arrow's cast, which gives the neighbour of the nearest float for one in seven of two decimals
+        array = pa.array([None if value is None else float(value) for value in array.to_pylist()], pa.float64())
+    if pa.types.is_string_view(array.type):
+        array = array.cast(pa.string())
     try:
         values = arrow_values(array)
     except ValueError as error:

@@ -57,9 +57,14 @@ def sampled(pairs: Callable[[], Iterable[Any]], where: str, size: int = CHUNK) -
             pair = next(iterator)
         except StopIteration:
             break
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a script's sys.exit() would end the run as if it were done
             raise SourceError(f"{where}: failed after {chunk.seen} samples: {first_line(error)}") from error
-        chunk.add(pair)
+        try:
+            chunk.add(pair)
+        except SourceError:
+            raise
+        except Exception as error:  # of a library's own value, where it is read
+            raise SourceError(f"{where}: sample {chunk.seen}: {first_line(error)}") from error
         if len(chunk.y) == size:
             yield chunk.taken()
     if chunk.y:
@@ -96,20 +101,27 @@ class _Chunk:
             self._require_form("named features", here)
             if not x:
                 raise SourceError(f"{here}: has no feature")
+            if len(set(self.names)) < len(self.names):
+                raise SourceError(f"{here}: two features have one name as text, of {list(x)[:20]}")
         self._require_form("named features", here)
-        values = {str(name): _plain(value) for name, value in x.items()}
+        values = {str(name): value for name, value in x.items()}
         for name, value in values.items():
+            try:
+                value = values[name] = _plain(value)
+            except Exception as error:  # an array of several values, for one
+                raise SourceError(f"{here}: feature {name!r}: {first_line(error)}") from None
             if value is not None and not isinstance(value, str | int | float):
                 raise SourceError(f"{here}: feature {name!r} is {type(value).__name__}, neither number, text nor time")
         return [values.get(name) for name in self.names]
 
     def _dense(self, x: Any, here: str) -> Any:
+        x = x.detach() if hasattr(x, "detach") else x  # a tensor of torch with a gradient
         try:
             row = rows_of(np.asarray(x, dtype=None if hasattr(x, "dtype") else np.float64).reshape(1, -1), here)
         except (TypeError, ValueError):
             raise SourceError(f"{here}: x is {type(x).__name__}, neither an array of numbers nor a dict") from None
         self._require_form((row.shape[1], row.dtype.name), here)
-        return row
+        return row.copy()  # the callable may fill one array anew for each sample
 
     def _require_form(self, form: Any, here: str) -> None:
         """Raise `SourceError` unless this sample is like the first one."""

@@ -9,10 +9,11 @@ from streamil.experiment.sources import RiverSource
 from streamil.experiment_file import nearest
 from streamil.streams.python_source import sampled
 from streamil.streams.source import Opened
+from streamil.user_code import first_line
 
 
 def river_source(source: RiverSource, seed: int) -> Opened:
-    """Open a data set of `river.datasets` or `river.datasets.synth`; its `seed` is the stream's unless options say.
+    """Open a data set of `river.datasets` or `river.datasets.synth`; its seeds are the stream's unless options say.
 
     Raises
     ------
@@ -29,11 +30,11 @@ def river_source(source: RiverSource, seed: int) -> Opened:
     where = f"river {source.name}"
     if made is None or inspect.isabstract(made):
         raise SourceError(f"{where}: unknown data set{nearest(source.name, known)}; see river.datasets")
-    options = dict(source.options)
-    if "seed" in inspect.signature(made).parameters:
-        options.setdefault("seed", seed)
+    # some have two, of what they draw once and of the samples: no two are one, lest they draw the same numbers
+    names = [name for name in inspect.signature(made).parameters if name == "seed" or name.startswith("seed_")]
+    options = {name: seed + place for place, name in enumerate(names)} | source.options
     try:
         data = made(**options)
-    except (TypeError, ValueError) as error:
-        raise SourceError(f"{where}: options {source.options}: {error}") from None
+    except Exception as error:
+        raise SourceError(f"{where}: options {source.options}: {first_line(error)}") from None
     return Opened(sampled(lambda: data, where), finite=data.n_samples is not None)

@@ -22,7 +22,14 @@ _BLANKS = " \u00a0\u202f\u2009"
 _OTHER_NOTATION = re.compile(
     rf"\s*[-+\u2212]?(?:\d{{1,3}}(?:[,.'\u2019{_BLANKS}]?\d{{3}})*[,.]\d+|\d+,\d+"  # decimals, perhaps after thousands
     rf"|\d{{1,3}}(?:[,'\u2019{_BLANKS}]\d{{3}})+|(?<=\u2212)\d+)\s*", re.ASCII)  # thousands; the typographic minus
-_PERHAPS_MISSING = frozenset({"NA", "N/A", "n/a", "#N/A", "null", "NULL"})
+_MONEY = "$\u20ac\u00a3\u00a5"
+_WITH_UNIT = re.compile(
+    rf"\s*[-+\u2212]?(?:[{_MONEY}]\s?[-+\u2212]?\d[\d.,]*|\d[\d.,]*\s?[%\u2030{_MONEY}])\s*", re.ASCII)
+"""A number as a percentage or an amount of money."""
+_PERHAPS_MISSING = frozenset({  # what pandas takes for missing, and spreadsheets', databases' and R's own
+    "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "null", "NULL", "None", "na", "N.A.", "n.a.", "nil", "NIL",
+    "(null)", "\\N", "#DIV/0!", "#VALUE!", "#REF!", "#NUM!", "#NAME?", "#NULL!", "1.#IND", "-1.#IND", "1.#QNAN",
+    "-1.#QNAN", "-", "--", "\u2013", "\u2014", ".", ".."})
 
 
 class Rows:
@@ -30,7 +37,7 @@ class Rows:
 
     def __init__(self, source: CsvSource, layout: Layout, names: Sequence[str],
                  declared: Mapping[str, Feature]) -> None:
-        self.source, self.layout, self.width = source, layout, len(names)
+        self.source, self.layout, self.names, self.width = source, layout, list(names), len(names)
         self.missing = frozenset(source.missing)
         place = {name: at for at, name in enumerate(names)}
         self.places = [place[name] for name in layout.features]
@@ -52,6 +59,8 @@ class Rows:
         """Take one row in, or raise `BadRow` and take nothing."""
         if len(row) != self.width:
             raise BadRow(f"{len(row)} fields, {self.width} expected")
+        if row == self.names and self.source.header:
+            raise BadRow("the names of the columns once more, as where files were joined")
         label = label_of(self._value(row, self.label))
         identifier, time, segment = (None if at is None else self._value(row, at) for at in self.beside)
         name, moment, part = id_of(identifier), time_of(time), segment_of(segment)
@@ -86,7 +95,8 @@ class Rows:
                     begun.append((column, text, value is not None))
                 elif value is None:
                     raise self._bad(column, f"{text[:40]!r} is no number, and the column began with one "
-                                            f"({first[:40]!r}); if it holds none, declare it under stream.features")
+                                            f"({first[:40]!r}); if it means a missing value, list it under missing; "
+                                            "if the column holds none, declare it under stream.features")
                 if value is not None and not -LARGEST <= value <= LARGEST:
                     raise self._not_finite(text, column)
             cells.append(text)
@@ -107,7 +117,8 @@ class Rows:
         elif not isinstance(feature, CategoryFeature):
             value = number(text)
             if value is None:
-                raise self._bad(column, f"{text[:40]!r} is no number, as stream.features says it is")
+                raise self._bad(column, f"{text[:40]!r} is no number, as stream.features says it is; if it means a "
+                                        "missing value, list it under missing")
             if not -LARGEST <= value <= LARGEST:
                 raise self._not_finite(text, column)
 
@@ -120,9 +131,17 @@ class Rows:
         if value is None and _OTHER_NOTATION.fullmatch(text):
             raise self._bad(column, f"{text!r} is a number in another notation; set decimal and delimiter, drop the "
                                     "column, or declare it a category under stream.features")
-        if text in _PERHAPS_MISSING and "missing" not in self.source.model_fields_set:
-            raise BadRow(f"column {self.layout.features[column]!r} begins with {text!r}, which may mean a "
-                         "missing value; list what does: missing: ['', '?', ...]")
+        if value is None and number(text.strip(" \t'\"")) is not None:
+            raise self._bad(column, f"{text!r} is a number in quotes that are none of CSV, which are double and stand "
+                                    "right beside the delimiter; save it without, or declare the column a category "
+                                    "under stream.features")
+        if value is None and _WITH_UNIT.fullmatch(text):
+            raise self._bad(column, f"{text!r} is a number with a sign of its unit; save it without, drop the column, "
+                                    "or declare it a category under stream.features")
+        if not text.strip() or (text in _PERHAPS_MISSING and "missing" not in self.source.model_fields_set):
+            raise BadRow(f"column {self.layout.features[column]!r} begins with {text!r}, which may mean a missing "
+                         "value; list what does: missing: ['', '?', ...], or declare the column a category under "
+                         "stream.features")
 
     def _with_point(self, text: str, column: int) -> str:
         """Return a number with a point for its decimal mark, other text as it stands."""

@@ -64,6 +64,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     SourceError
         When it cannot be read, is another kind of archive, or is damaged or cut where it is read.
     """
+    if "\0" in str(path):
+        raise SourceError(f"{str(path)!r}: no file has a byte of 0 in its name, as \"\\0\" of a quoted text in YAML is")
     try:
         with path.open("rb") as raw:
             magic = raw.read(8)

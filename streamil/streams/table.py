@@ -83,7 +83,9 @@ def _chunks(source: CsvSource, path: Path, declared: Mapping[str, Feature], skip
                 f"{path}: line {_line_of(error, path, encoding)}: byte 0x{error.object[error.start]:02x} is not "
                 f"{source.encoding.upper()}; name the file's own encoding, for example encoding: latin-1") from None
         except csv.Error as error:
-            raise SourceError(f"{path}: line {reader.line_num}: {error}; a field with quotes is \"written \"\"so\"\"\""
+            first, last = lines.first, reader.line_num
+            on = "" if first == last else f", in a row that goes on to line {last}"
+            raise SourceError(f"{path}: line {first}{on}: {error}; a field with quotes is \"written \"\"so\"\"\""
                               ) from None
         if table is not None and table.y:
             yield table.taken()
@@ -95,7 +97,9 @@ def _chunks(source: CsvSource, path: Path, declared: Mapping[str, Feature], skip
 def _encoding(source: CsvSource, path: Path) -> str:
     try:
         name = codecs.lookup(source.encoding).name
-    except LookupError:
+        "".encode(name)  # hex and rot13 are known, and no encodings of text
+        b"".decode(name)
+    except (LookupError, ValueError):
         raise SourceError(f"{path}: unknown encoding {source.encoding!r}; for example utf-8, latin-1") from None
     return "utf-8-sig" if name == "utf-8" else name  # which takes a byte order mark away
 
@@ -104,7 +108,7 @@ def _require_table(path: Path, encoding: str) -> None:
     """Raise `SourceError` for what is recognisably no CSV."""
     with opened(path) as file:
         start = file.read(1 << 16)
-    if not start.removeprefix(b"\xef\xbb\xbf").strip():
+    if not start.removeprefix(codecs.BOM_UTF8).strip():
         raise SourceError(f"{path}: is empty")
     require_no_other(start, path)
     if start[:2] == b"\x1f\x8b":
@@ -112,16 +116,24 @@ def _require_table(path: Path, encoding: str) -> None:
     if _ARFF.match(start):
         raise SourceError(f"{path}: is an ARFF file; save it as CSV, or read it by source kind python "
                           "(scipy.io.arff) or river")
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff") and not encoding.startswith("utf-16"):
-        raise SourceError(f"{path}: is UTF-16 text; set encoding: utf-16")
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and encoding not in ("utf-16", "utf-32"):
+        raise SourceError(f"{path}: is UTF-16 text with a byte order mark; set encoding: utf-16")
+    if start.startswith(codecs.BOM_UTF8) and encoding != "utf-8-sig":
+        raise SourceError(f"{path}: begins with the byte order mark of UTF-8; set encoding: utf-8")
+    if start.startswith(codecs.BOM_UTF8 * 2):
+        raise SourceError(f"{path}: begins with two byte order marks; take one away")
+    if b"\0" in start and not encoding.startswith(("utf-16", "utf-32")):
+        raise SourceError(f"{path}: holds bytes of 0, as no text does but UTF-16; if it is that, set encoding: "
+                          "utf-16-le (or -be), else save it as CSV")
 
 
 def _columns(names: list[str], source: CsvSource, path: Path) -> list[str]:
     """Return the names, or raise `SourceError` where the delimiter is not the file's."""
     if len(names) == 1:
         others = {mark: names[0].count(mark) for mark in ";\t|,: " if mark != source.delimiter and mark in names[0]}
-        hint = f"; its first line holds {max(others, key=others.__getitem__)!r}" if others else ""
-        raise SourceError(f"{path}: one column only with delimiter {source.delimiter!r}{hint}: set delimiter")
+        hint = f" and holds {max(others, key=others.__getitem__)!r}" if others else ""
+        raise SourceError(f"{path}: one column only with delimiter {source.delimiter!r}: its first line is "
+                          f"{names[0][:40]!r}{hint}; set delimiter, or take away what stands above the header")
     return names
 
 

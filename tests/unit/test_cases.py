@@ -197,6 +197,34 @@ def test_nothing_is_written_outside_the_folder_asked_for(written, command, tmp_p
     assert {file.name for file in (tmp_path / "here").iterdir()} == {"out"}
 
 
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_results_that_cannot_be_written_are_refused_before_the_source_is_read(written, command, tmp_path, out):
+    (tmp_path / "file").write_text("precious")
+    code, _, told = command("run", written("absent.csv"), "--out", tmp_path / out)
+    assert (code, len(told.splitlines())) == (1, 1)
+    assert told.startswith(f"error: {tmp_path / out}: results cannot be written there: ")
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_results_that_cannot_be_written_at_the_end_are_one_line(written, command, tmp_path):
+    (tmp_path / "out" / "summary.json").mkdir(parents=True)
+    code, _, told = command("run", written("base.csv"), "--out", tmp_path / "out")
+    assert (code, len(told.splitlines())) == (1, 1)
+    assert f"{tmp_path / 'out'}: results cannot be written there: Is a directory" in told
+
+
+@pytest.mark.parametrize(("label", "words"), [
+    ("", "none of the first 40 samples has a label"), ("{0}.5", "40 classes among the first 40 labels"),
+    ("{1}up", "classes 'up' and ' up' are two; to make them one: stream.label_map: {\" up\": \"up\"}"),
+])
+def test_check_warns_of_labels_that_are_none(written, command, tmp_path, label, words):
+    rows = [f"{n % 3},{label.format(n, ' ' * (n % 2))}" for n in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,label", *rows]))
+    code, told, _ = command("check", written("t.csv", path=str(tmp_path / "t.csv")))
+    assert code == 0
+    assert words in told
+
+
 def test_check_warns_of_arms_that_a_consumer_could_not_save(written, command):
     path = written("base.csv")
     path.write_text(path.read_text() + "  nb: {algorithm: 'river:naive_bayes.GaussianNB'}\n")

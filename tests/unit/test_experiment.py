@@ -64,12 +64,21 @@ def test_every_problem_is_told_with_line_key_found_and_nearest(tmp_path):
      "has more than 100000 values"),
     ("[" * 1000, "is not YAML: maximum recursion depth"),
     ("stream: {source: {kind: cvs}}\narms: {a: {algorithm: x}}\n", "line 1: stream.source.kind: found 'cvs' (nearest known: csv); allowed: mnist, elec, "),
+    ("stream: {source: {kind: mnist}}\narms: {a: {algorithm: x, batch_size: [1, 8]}, a@8: {algorithm: y}}\n", "line 2: arms: two arms are called 'a@8'"),
+    ("stream: {source: {kind: mnist}}\narms: {a: {algorithm: x}, b: {algorithm: x}}\ncomparisons: [&p {challenger: a, baseline: b}, *p]\n",
+     "line 3: comparisons.1: found 'a' against 'b': each pair of two arms once"),
+    ("stream: {source: {kind: mnist}}\narms: {a: {algorithm: x}}\ncomparisons: [{challenger: a, baseline: a}]\n",
+     "line 3: comparisons.0: found 'a' against 'a': each pair of two arms once"),
     ("stream: {source: {kind: mnist}}\narms: {a: {algorithm: x}}\ncomparisons: [{challenger: a, baseline: bb}]\n",
      "line 3: comparisons.0: found arm 'bb', which does not exist"),
     ("stream: {source: {kind: mnist}, label_map: {true: a, \"true\": b}}\narms: {a: {algorithm: x}}\n",
      "line 1: stream.label_map: each label once"),
     ("stream: {source: {kind: mnist}, classes: [1.5]}\narms: {a: {algorithm: x}}\n", "line 1: stream.classes: label 1.5"),
     ("stream: {source: {kind: mnist}}\narms: {a: {algorithm: x}}\nservice: {metrics: here}\n", "service.metrics: host:port"),
+    ("stream: {source: {kind: mnist}, classes: []}\narms: {a: {algorithm: x}}\n", "line 1: stream.classes: "),
+    ("stream: {source: {kind: mnist}, label_map: {1: a, '1': b}}\narms: {a: {algorithm: x}}\n", "line 1: stream.label_map: each label once"),
+    ("stream: {source: {kind: mnist}, rate: .inf}\narms: {a: {algorithm: x}}\n", "line 1: stream.rate: input should be a finite number"),
+    ("stream: {source: {kind: mnist}}\narms: {a: {algorithm: x}}\nverdict: {alpha: 1e-320}\n", "line 3: verdict.alpha: "),
     (REGIMES % "{kind: corelated, dwell: 3}", "line 3: stream.regimes.0.kind: found 'corelated' (nearest known: correlated); allowed: single-pass, "),
     (REGIMES % "{kind: correlated, dwel: 3, dwell: 3}", "line 3: stream.regimes.0.dwel: unknown key (nearest known: dwell)"),
     (REGIMES % "{kind: correlated}", "line 3: stream.regimes.0.dwell: field required"),
@@ -94,6 +103,28 @@ def test_what_a_model_says_of_several_keys_is_told_without_their_values(tmp_path
 def test_yaml_is_1_2(tmp_path):
     experiment = load(tmp_path, GOOD + "verdict: {alpha: 1e-2}\n" + "kafka: {bootstrap_servers: no}\n")
     assert (experiment.verdict.alpha, experiment.kafka.bootstrap_servers) == (0.01, "no")
+
+
+def test_merged_keys_are_keys_and_what_is_wrong_with_them_has_a_line(tmp_path):
+    text = GOOD.replace("arms:\n  il: {", "arms:\n  il: &il {") + "  il2: {<<: *il, batch_size: 2}\n  il3:\n    <<: [*il]\n"
+    experiment = load(tmp_path, text)
+    assert experiment.arm_names == ["il@1", "il@8", "bp", "il2", "il3@1", "il3@8"]
+    assert experiment.arms["il2"].hyperparameters == experiment.arms["il"].hyperparameters
+    assert problems(tmp_path, text.replace("[1, 8]", "[1, 0]"))[0].startswith("line 6: arms.il.batch_size")
+    told = problems(tmp_path, text.replace("[1, 8]", "[1, 0]").replace("<<: *il, batch_size: 2", "<<: *il"))
+    assert any(line.startswith("line 8: arms.il2.batch_size") for line in told)
+
+
+@pytest.mark.parametrize(("value", "found"), [
+    ("!mine 1", "!mine"), ("!!set {1, 2}", "CommentedSet"), ("!!binary /w==", "bytes"), ("[1, !mine x]", "!mine")])
+def test_values_that_no_experiment_has_are_told_with_line_and_key(tmp_path, value, found):
+    told = problems(tmp_path, GOOD.replace("kind: mnist", f"kind: python, callable: 'a:b', options: {{w: {value}}}"))
+    assert told[0].startswith("line 3: stream.source.options.w")
+    assert told[0].endswith(f"found {found}")
+
+
+def test_a_tagged_text_is_a_text(tmp_path):
+    assert load(tmp_path, GOOD.replace("name: small", "name: !!str 007")).name == "007"
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -64,6 +64,7 @@ def test_comparisons_are_il_against_the_rest_at_equal_batch_size():
     ({"a": {"algorithm": "il-prox", "alhpa": 1}}, "arms.a.alhpa: unknown key (nearest known: alpha); allowed: "),
     ({"a": {"algorithm": "il-prox", "alpha": [1, -1]}}, "arms.a.alpha: input should be greater than 0; found -1"),
     ({"a": {"algorithm": "il-prox", "alpha": []}}, "arms.a.alpha: an empty list"),
+    ({"a": {"algorithm": "bp-adam", "betas": [0.9]}}, "arms.a.betas"),
     ({"a": {"algorithm": "bp-sgd", "learning_rate": [0.1] * 1001}}, "arms.a: 1001 members; at most 1000"),
 ])
 def test_wrong_arms_are_errors_that_name_the_key(arms, tells):

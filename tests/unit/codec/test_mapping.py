@@ -143,6 +143,13 @@ def test_what_codecs_give_beside_json(monkeypatch):
     assert (found.y, found.ids, found.t.tolist()) == (["true"], ["4"], [3600.0])
 
 
+def test_decimals_that_are_whole_keep_their_digits():
+    large = [Decimal(2**60 + 1), Decimal(10**30 + 1), Decimal("1.00"), Decimal("1e9999")]
+    found = mapped([{"a": one, "y": "u", "id": one} for one in large[:3]], id="id")
+    assert found.ids == [str(2**60 + 1), str(10**30 + 1), "1"]
+    assert reason({"a": 1, "y": large[3]}) == "bad-label"
+
+
 def test_dense_inputs_stand_under_one_path():
     found = mapped([{"v": {"x": [1, 2]}, "y": 0}, {"v": {"x": [0.5, 3]}, "y": 1}], x="v.x")
     assert found.x.tolist() == [[1, 2], [0.5, 3]]

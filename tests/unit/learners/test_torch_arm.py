@@ -45,6 +45,35 @@ def stranger(inputs, outputs):
 
 def not_two(inputs, outputs):
     return nn.Linear(inputs, outputs), None
+
+def lazy(inputs, outputs):
+    module = nn.LazyLinear(outputs)
+    return module, torch.optim.SGD(module.parameters(), lr=1.0)
+
+def exits(inputs, outputs):
+    raise SystemExit(0)
+
+def frozen(inputs, outputs):
+    module = nn.Linear(inputs, outputs).requires_grad_(False)
+    return module, torch.optim.SGD(module.parameters(), lr=1.0)
+
+def dense(inputs, outputs):
+    module = nn.Linear(inputs, outputs)
+    return module, torch.optim.SparseAdam(list(module.parameters()))
+
+def logarithm(inputs, outputs):
+    class Log(nn.Linear):
+        def forward(self, x):
+            return torch.log(super().forward(x))
+    module = Log(inputs, outputs)
+    return module, torch.optim.SGD(module.parameters(), lr=0.1)
+
+def extra(inputs, outputs):
+    class Noted(nn.Linear):
+        def get_extra_state(self):
+            return {"seen": 3}
+    module = Noted(inputs, outputs)
+    return module, torch.optim.SGD(module.parameters(), lr=0.1)
 """
 
 
@@ -177,11 +206,29 @@ def test_batch_normalisation_at_one_sample_is_refused_by_name(folder):
     ("nte", {}, "no callable 'nte'"), ("alone", {}, "cannot be called with"), ("fails", {}, "no such thing"),
     ("wide", {}, "returned"), ("stranger", {}, "not the module's"), ("not_two", {}, "NoneType"), ("needs", {}, "width"),
     ("net", {"widht": 3}, "did you mean width"), ("net", {"width": torch.nn.ReLU()}, "only what a file can hold"),
-    ("net", {"outputs": 0}, "outputs"),
+    ("net", {"outputs": 0}, "outputs"), ("lazy", {}, r"before it is returned"), ("exits", {}, "SystemExit"),
+    ("frozen", {}, "learning failed: RuntimeError"), ("dense", {}, "learning failed: .*SparseAdam"),
 ])
 def test_what_is_wrong_is_named(folder, name, member, words):
+    x, y = samples(2)
     with pytest.raises(LearnerError, match=words):
-        build(folder, [member], name).learn(*samples(1))
+        build(folder, [member], name).learn(x, y)
+
+
+def test_logits_that_are_nan_are_wrong_and_their_loss_finite(folder):
+    outcome = build(folder, [{}], "logarithm").learn(*samples(20))
+    said = outcome.logits[0].isfinite().all(-1)
+    assert 0 < int(said.sum()) < 20
+    assert (outcome.predicted[0] == -1).tolist() == (~said).tolist()
+    assert torch.isfinite(outcome.loss).all()
+    assert outcome.loss[0][~said].tolist() == pytest.approx([np.log(4)] * int((~said).sum()))
+
+
+def test_state_that_is_no_tensor_is_refused_where_it_is_saved(folder):
+    population = build(folder, [{}], "extra")
+    population.learn(*samples(2))
+    with pytest.raises(LearnerError, match="only tensors and numbers can be saved"):
+        population.state_dict()
 
 
 def test_a_module_that_is_not_there_is_named(folder):

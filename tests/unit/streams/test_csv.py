@@ -13,9 +13,9 @@ from streamil.streams import open_stream
 DATA = Path(__file__).parent / "data"
 
 
-def read(name, folder=DATA, **settings):
+def read(name, folder=DATA, features=None, **settings):
     source = {"kind": "csv", "path": str(name), "label": "label"} | settings
-    stream = open_stream(Stream.model_validate({"source": source}), folder)
+    stream = open_stream(Stream.model_validate({"source": source, "features": features or {}}), folder)
     rows = []
     for records in stream:
         columns = [records.columns[name] for name in sorted(records.columns)]
@@ -28,7 +28,7 @@ def error_of(name, folder=DATA, **settings):
         read(name, folder, **settings)
     message = str(caught.value)
     assert len(message.splitlines()) == 1
-    assert str(folder / name) in message
+    assert repr(str(folder / name))[1:-1] in message
     return message
 
 
@@ -71,6 +71,7 @@ def test_another_form_of_the_same_rows_gives_the_same_samples(name, settings):
     ("d12_two_tables.zip", {}, ["zip"]),
     ("d13_moa.arff", {}, ["ARFF", "river"]),
     ("absent.csv", {}, ["No such file"]),
+    ("base\0.csv", {}, ["byte of 0"]),
     ("base.csv", {"label": "lable"}, ["'lable'", "'label'"]),
     ("base.csv", {"drop": ["d"]}, ["'d'", "drop"]),
     ("base.csv", {"columns": ["a", "label"]}, ["'label'", "no feature"]),
@@ -145,6 +146,26 @@ def test_damaged_text_names_its_line(written, content, words):
     assert words in error_of("t.csv", written(content).parent)
 
 
+ROWS = "a,label\n1,u\n2,v\n"
+
+
+@pytest.mark.parametrize(("content", "encoding", "words"), [
+    (ROWS.encode("utf-16"), "utf-16-le", "encoding: utf-16"), (ROWS.encode("utf-8-sig"), "latin-1", "encoding: utf-8"),
+    (b"\xef\xbb\xbf" + ROWS.encode("utf-8-sig"), "utf-8", "two byte order marks"),
+    (ROWS.encode("utf-16-le"), "utf-8", "utf-16-le"), (b"a,label\n1\0,u\n", "utf-8", "bytes of 0"),
+    (ROWS.encode(), "rot13", "unknown encoding"), (ROWS.encode(), "hex", "unknown encoding"),
+    (ROWS.encode(), "undefined", "unknown encoding"), (ROWS.encode(), "utf\0", "unknown encoding"),
+])
+def test_a_file_in_another_encoding_than_is_said_is_named_with_its_own(written, content, encoding, words):
+    assert words in error_of("t.csv", written(content).parent, encoding=encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_the_encoding_that_is_said_is_read(written, encoding):
+    said = "utf-8" if encoding == "utf-8-sig" else encoding
+    assert read(written(ROWS.encode(encoding)), encoding=said)[0] == [("1", "u"), ("2", "v")]
+
+
 def test_the_line_of_a_wrong_byte_is_right_far_into_a_file(written):
     path = written(b"a,label\r\n" + b"1,u\r\n" * 30_000 + b"2,\xe9\r\n")
     assert "line 30002" in error_of(path.name, path.parent)
@@ -162,7 +183,24 @@ def test_numbers_of_other_notations_are_no_categories(written, text):
     assert "another notation" in error_of("t.csv", written(f"a;label\n{text};u\n").parent, delimiter=";")
 
 
-@pytest.mark.parametrize("text", ["1 2345", "12-345", "1.2.3", "5%", "v1,5"])
+@pytest.mark.parametrize("text", ["'1.5'", ' "2"', "'3"])
+def test_numbers_in_other_quotes_are_no_categories(written, text):
+    assert "quotes" in error_of("t.csv", written(f"a,label\n{text},u\n").parent)
+
+
+def test_a_quote_that_is_never_closed_is_named_by_the_line_where_it_stands(written):
+    path = written('a,label\n1,u\n"2,u\n' + "3,v\n" * 50_000)
+    assert "line 3, in a row that goes on to line " in error_of("t.csv", path.parent)
+
+
+@pytest.mark.parametrize("text", ["5%", "-0.5 %", "$1", "$1,234.50", "-$3", "12,5 \u20ac", "\u00a33"])
+def test_numbers_with_a_sign_of_their_unit_are_no_categories(written, text):
+    path = written(f"a;label\n{text};u\n")
+    assert "sign of its unit" in error_of("t.csv", path.parent, delimiter=";")
+    assert read(path, delimiter=";", features={"a": "category"})[0] == [(text, "u")]
+
+
+@pytest.mark.parametrize("text", ["1 2345", "12-345", "1.2.3", "5%-10%", "$", "v1,5"])
 def test_texts_with_digits_are_categories(written, text):
     assert read(written(f"a;label\n{text};u\n"), delimiter=";")[0] == [(text, "u")]
 
@@ -174,11 +212,36 @@ def test_a_word_for_missing_is_asked_about_where_it_would_make_categories_of_num
     assert read(path, missing=[""])[0] == [("NA", "u"), ("2", "v")]
 
 
+@pytest.mark.parametrize("text", ["None", "<NA>", "na", "\\N", "#DIV/0!", "-", "--", ".", " "])
+def test_a_spelling_of_missing_is_asked_about_wherever_it_stands(written, text):
+    first, later = f"a,label\n{text},u\n2,v\n", f"a,label\n2,u\n{text},v\n"
+    for content in (first, later):
+        path = written(content)
+        assert "missing" in error_of("t.csv", path.parent)
+        assert (None, "u" if content is first else "v") in read(path, missing=["", text])[0]
+    assert read(written(first), features={"a": "category"})[0][0] == (text, "u")
+
+
+def test_an_empty_cell_makes_no_category_of_numbers_where_missing_does_not_list_it(written):
+    assert "begins with ''" in error_of("t.csv", written("a,label\n,u\n2,v\n").parent, missing=["NA"])
+
+
 @pytest.mark.parametrize("content", [",a,label\n0,1,u\n1,2,v\n", "a,label,\n1,u,\n2,v,\n"])
 def test_columns_without_a_name_are_left_out_by_request_only(written, content):
     path = written(content)
     assert "has no name" in error_of("t.csv", path.parent)
     assert read(path, drop=[""])[0] == [("1", "u"), ("2", "v")]
+
+
+def test_a_header_in_the_middle_is_no_sample(written):
+    path = written("c,label\nx,u\nc,label\ny,v\n")
+    assert "line 3: the names of the columns once more" in error_of("t.csv", path.parent)
+    assert read(path, on_bad_row="skip")[0] == [("x", "u"), ("y", "v")]
+
+
+@pytest.mark.parametrize("above", ["# made by a tool", "<!DOCTYPE html>", "Report"])
+def test_what_stands_above_the_header_is_shown(written, above):
+    assert f"{above!r}" in error_of("t.csv", written(f"{above}\n{ROWS}").parent)
 
 
 def test_lines_of_delimiters_alone_are_no_samples(written):

@@ -1,5 +1,7 @@
 import gzip
 import struct
+import zipfile
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +121,21 @@ def test_damaged_npz_files(tmp_path):
         assert "d.npz" in error_of({"kind": "npz", "path": "d.npz"}, tmp_path)
 
 
+def test_npz_members_that_are_no_arrays(tmp_path):
+    np.savez(tmp_path / "whole.npz", x=np.ones((50, 2)), y=np.ones(50))
+    with zipfile.ZipFile(tmp_path / "whole.npz") as whole:
+        held = {name: whole.read(name) for name in whole.namelist()}
+    for x in (b"", b"no array", held["x.npy"].replace(b"(50, 2)", b"((((((("), held["x.npy"].replace(b"'<f8'", b"'<zz'")):
+        with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+            archive.writestr("x.npy", x)
+            archive.writestr("y.npy", held["y.npy"])
+        assert "d.npz" in error_of({"kind": "npz", "path": "d.npz"}, tmp_path)
+    locked = bytearray((tmp_path / "whole.npz").read_bytes())
+    locked[locked.find(b"PK\x01\x02") + 8] |= 1  # the flag of an encrypted member
+    (tmp_path / "d.npz").write_bytes(locked)
+    assert "d.npz" in error_of({"kind": "npz", "path": "d.npz"}, tmp_path)
+
+
 def test_parquet_by_value_with_types_kept_and_memory_bounded(tmp_path):
     count = 1000
     table = pa.table({
@@ -138,6 +155,41 @@ def test_parquet_by_value_with_types_kept_and_memory_bounded(tmp_path):
     assert list(records.columns["c"])[:2] == ["red", "blue"]
     assert records.t[0] == 1.5
     assert list(records.y)[:2] == ["true", "false"]
+
+
+def test_parquet_decimals_are_the_numbers_that_their_digits_read_as(tmp_path):
+    values = [None, *(Decimal(n).scaleb(-2) for n in range(-20_000, -19_000))]
+    table = pa.table({"a": pa.array(values, pa.decimal128(9, 2)), "label": ["u"] * len(values)})
+    pq.write_table(table, tmp_path / "d.parquet")
+    records = read({"kind": "parquet", "path": "d.parquet", "label": "label"}, tmp_path)
+    assert list(records.columns["a"]) == [None, *(float(str(value)) for value in values[1:])]
+
+
+def test_parquet_labels_that_are_decimals_keep_their_digits(tmp_path):
+    large = [Decimal(12345678901234567890123456789012345600 + n) for n in (1, 2)]
+    table = pa.table({"a": [1.5, 2.5], "at": [Decimal("1.5"), None], "label": pa.array(large, pa.decimal128(38, 0)),
+                      "id": pa.array(large, pa.decimal128(38, 0))})
+    pq.write_table(table, tmp_path / "d.parquet")
+    records = read({"kind": "parquet", "path": "d.parquet", "label": "label", "id": "id", "time": "at"}, tmp_path)
+    assert records.y == records.ids == [str(one) for one in large]
+    assert records.t.tolist() == pytest.approx([1.5, np.nan], nan_ok=True)
+
+
+def test_parquet_texts_of_any_layout_are_texts(tmp_path):
+    for kind in (pa.string(), pa.large_string(), pa.string_view()):
+        pq.write_table(pa.table({"a": pa.array(["x", None], kind), "label": pa.array(["u", "v"], kind)}), tmp_path / "d.parquet")
+        records = read({"kind": "parquet", "path": "d.parquet", "label": "label"}, tmp_path)
+        assert (records.columns["a"], records.y) == (["x", None], ["u", "v"])
+
+
+def test_an_index_of_pandas_without_a_name_is_left_out_by_request_only(tmp_path):
+    pq.write_table(pa.table({"a": [1, 2], "label": [1, 2], "__index_level_0__": [0, 1]}), tmp_path / "d.parquet")
+    source = {"kind": "parquet", "path": "d.parquet", "label": "label"}
+    assert "drop: [__index_level_0__]" in error_of(source, tmp_path)
+    assert list(read(source | {"drop": ["__index_level_0__"]}, tmp_path).columns) == ["a"]
+    assert list(read(source | {"columns": ["__index_level_0__"]}, tmp_path).columns) == ["__index_level_0__"]
+    assert list(read(source, tmp_path, features={"__index_level_0__": "number"}).columns) == ["a", "__index_level_0__"]
+    assert "no column is left" in error_of(source | {"columns": []}, tmp_path)
 
 
 def test_parquet_files_that_do_not_fit(tmp_path):
@@ -161,11 +213,13 @@ def test_river_data_sets_by_name_or_nearest():
     assert "Phishing" in error_of({"kind": "river", "name": "Phising"})
     assert "unknown" in error_of({"kind": "river", "name": "base.abc.abstractmethod"})
     assert "options" in error_of({"kind": "river", "name": "SEA", "options": {"nois": 1}})
+    assert "options" in error_of({"kind": "river", "name": "synth.ConceptDriftStream", "options": {"stream": "SEA"}})
 
 
-def test_river_generators_repeat_by_the_streams_seed():
+@pytest.mark.parametrize("name", ["Hyperplane", "RandomRBF", "RandomRBFDrift", "RandomTree"])
+def test_river_generators_repeat_by_the_streams_seed(name):
     def rows(seed):
-        return read({"kind": "river", "name": "synth.Hyperplane"}, limit=20, seed=seed).columns
+        return read({"kind": "river", "name": f"synth.{name}"}, limit=20, seed=seed).columns
 
     assert rows(1) == rows(1)
     assert rows(1) != rows(2)
@@ -203,6 +257,24 @@ def nothing():
     return []
 def floats():
     yield [1], 0.5
+def reused():
+    x = np.zeros(2, np.float32)
+    for i in range(3):
+        x[:] = i
+        yield x, i
+def gradients():
+    import torch
+    yield torch.ones(2, requires_grad=True), torch.tensor(1)
+def one_hot():
+    import torch
+    yield torch.ones(2), torch.tensor([0, 1])
+def namesakes():
+    yield {{1: 0.5, "1": 1.5}}, "a"
+def vectors():
+    yield {{"a": 1, "b": np.zeros(3)}}, "a"
+def exits():
+    yield [1], "a"
+    raise SystemExit(0)
 """
 
 
@@ -218,6 +290,8 @@ def test_python_sources(module, tmp_path):
     dense = read(module("dense", n=600), tmp_path)
     assert (len(dense), dense.x.dtype) == (600, np.uint8)
     assert read(module("lists"), tmp_path).x.tolist() == [[1, 2], [1.5, 2]]
+    assert read(module("reused"), tmp_path).x.tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert read(module("gradients"), tmp_path).x.tolist() == [[1, 1]]
     named = read(module("named"), tmp_path)
     assert named.columns == {"a": [1, 2.0], "b": ["red", None]}
     assert named.y == ["1", None]
@@ -225,7 +299,8 @@ def test_python_sources(module, tmp_path):
 
 @pytest.mark.parametrize(("function", "words"), [
     ("ragged", ["sample 1"]), ("fails", ["after 1 samples", "RuntimeError: two"]), ("nothing", ["no sample"]),
-    ("floats", ["sample 0", "0.5"]), ("nmaed", ["nmaed", "named"]),
+    ("floats", ["sample 0", "0.5"]), ("nmaed", ["nmaed", "named"]), ("one_hot", ["sample 0", "2 elements"]),
+    ("namesakes", ["sample 0", "one name"]), ("vectors", ["sample 0", "'b'", "size 1"]), ("exits", ["after 1 samples", "SystemExit"]),
 ])
 def test_python_sources_that_go_wrong(module, tmp_path, function, words):
     message = error_of(module(function), tmp_path)
@@ -235,6 +310,11 @@ def test_python_sources_that_go_wrong(module, tmp_path, function, words):
 
 def test_a_module_that_is_not_there_is_named(tmp_path):
     assert "nowhere_at_all" in error_of({"kind": "python", "callable": "nowhere_at_all:f"}, tmp_path)
+
+
+def test_a_module_that_ends_the_interpreter_is_named(tmp_path):
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\n")
+    assert "SystemExit" in error_of({"kind": "python", "callable": "script:f"}, tmp_path)
 
 
 def test_the_experiments_own_module_wins_over_one_of_the_same_name(tmp_path):

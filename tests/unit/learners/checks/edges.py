@@ -22,6 +22,7 @@ def wrong_arguments_are_named_and_change_nothing(algorithm):
         (x * np.nan, y, "finite"),
         (x * np.array([1, 1, 1, 1, 1, np.inf]), y, "finite"), (x.astype(str), y, "type"), (x, y[:2], "y: got shape"),
         (x, y - 4, "unlabelled"), (x, y + 4, "classes"), (x, y * 1.0, "type"),
+        ([[1, 2, 3, 4, 5, 6], [1]], [0, 1], "x: got rows of several lengths"),
     ]
     for bad_x, bad_y, words in wrong:
         with pytest.raises(LearnerError, match=words):
@@ -41,7 +42,8 @@ def wrong_settings_are_named(algorithm):
     wrong = [
         ({"members": [{"alhpa": 1}]}, "alhpa.*did you mean"), ({"members": [{"seed": -1}]}, "seed"),
         ({"members": []}, "members"), ({"members": [{}, {"train_biases": "no"}]}, r"members\[1\].train_biases"),
-        ({"layers": [4]}, "layers"),
+        ({"layers": [4]}, "layers"), ({"layers": 4}, "layers: got 4"), ({"layers": None}, "layers: got None"),
+        ({"layers": [10**15, 2]}, "layers: got"), ({"members": 3}, "members: got 3"),
         ({"layers": [4, 0, 2]}, "layers"), ({"layers": [4, 2, 0]}, "layers"), ({"batch_size": 0}, "batch_size"),
         ({"dtype": "float16"}, "dtype"), ({"device": "nowhere"}, "device"), ({"activation": "step"}, "activation"),
         ({"seed": 1.5}, "seed"),
