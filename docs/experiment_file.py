@@ -22,7 +22,8 @@ INTRODUCTION = """# The experiment file
 
 One YAML 1.2 file says what is raced: a stream, a network, arms and comparisons. Everything but `stream.source`
 and `arms` has a default; an unknown key is an error that names the nearest known one. `streamil check FILE` says
-what a file means. Relative paths are relative to the file. (This page is written by `python docs/experiment_file.py`.)
+what a file means, `streamil init FILE` writes one to begin with. Relative paths are relative to the file. (This page is
+written by `python docs/experiment_file.py`.)
 
 How each source's samples become inputs, with examples: [features.md](features.md). A stream of your own in ten lines:
 [custom-streams.md](custom-streams.md). What stands on the topic: [wire-format.md](wire-format.md). What regimes do:

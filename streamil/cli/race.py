@@ -45,6 +45,15 @@ def demo(
     run_demo(out, samples=samples, regime=regime, stay=stay, metrics=metrics or "127.0.0.1:0", stopping=stopping)
 
 
+@app.command(short_help="Write an experiment file to begin with.")
+def init(file: Annotated[Path, typer.Argument(metavar="FILE", help="experiment file (YAML) to write")]) -> None:
+    """Write an experiment file to begin with: a race on digits that runs as it is, and every key at its default."""
+    from streamil.new_file import write_new_file
+
+    write_new_file(file)
+    say(f"{file} written; what it means: streamil check {file}")
+
+
 @app.command(short_help="Validate an experiment file and say what it means.")
 def check(file: File) -> None:
     """Validate an experiment file and say what it means: inputs, classes, arms, members, parameters, memory."""

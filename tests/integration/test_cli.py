@@ -23,7 +23,7 @@ from streamil.kafka import ensure_topic
 from streamil.streams.idx import DATA, MNIST, mnist, read_idx
 
 NOBODY = Kafka(bootstrap_servers="127.0.0.1:1")
-COMMANDS = ("demo", "check", "broker", "produce", "consume", "run", "bench")
+COMMANDS = ("demo", "init", "check", "broker", "produce", "consume", "run", "bench")
 
 
 def written(folder: Path, kafka: Kafka = NOBODY, **more: Any) -> Path:
@@ -116,6 +116,17 @@ def test_damaged_digits_of_the_package_name_both_checksums(tmp_path: Path) -> No
     (tmp_path / images).write_bytes(gzip.compress(pixels, 1))
     with pytest.raises(SourceError, match=rf"{images}: damaged: MD5 .* expected {expected}"):
         next(mnist("test", tmp_path))
+
+
+def test_a_file_to_begin_with_is_written_once_and_runs(tmp_path: Path) -> None:
+    file = tmp_path / "race.yaml"
+    done = streamil("init", file)
+    assert done.returncode == 0 and f"streamil check {file}" in done.stderr, done.stderr
+    before = file.read_text()
+    one_line(streamil("init", file), 2, file, "already")
+    assert file.read_text() == before
+    done = streamil("run", file, "--limit", 300)
+    assert done.returncode == 0 and "race: 300 samples" in done.stdout, done.stderr
 
 
 def test_check_says_what_the_file_means(tmp_path: Path) -> None:
