@@ -1,10 +1,12 @@
 """Arms that learn at the same time: the same numbers, and no thread where none is worth it or none may be."""
 
 import threading
+import time
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import torch
 
 from streamil.abreast import in_turn
 from streamil.experiment import Experiment
@@ -43,7 +45,7 @@ def learned(threads, cuts, arms=ARMS):
 @pytest.fixture(autouse=True)
 def one_thread_afterwards():
     yield
-    learned(1, [1])
+    torch.set_num_threads(1)
 
 
 def test_arms_learn_the_same_numbers_at_once_and_one_after_another():
@@ -71,19 +73,21 @@ def test_an_arm_without_company_gets_no_thread_of_its_own(arms):
 
 
 def test_an_error_is_raised_in_its_turn_and_nobody_goes_on_behind_it():
-    begun, done = threading.Event(), []
+    answered, done = threading.Event(), []
 
     def call(name):
+        if name != "good":
+            answered.wait(10)
         if name == "bad":
-            begun.wait(10)
             raise ValueError(name)
-        begun.set()
-        threading.Event().wait(0.2)
+        if name == "late":
+            time.sleep(0.2)
         done.append(name)
         return name
 
     answers = in_turn(call, ["good", "bad", "late"], ["bad", "late"], threads=2)
     assert next(answers) == ("good", "good")
+    answered.set()
     with pytest.raises(ValueError, match="bad"):
         next(answers)
     assert done == ["good", "late"]
