@@ -82,12 +82,14 @@ def new_file(file: Path) -> str:
 def _keys(model: type[BaseModel], *, except_for: tuple[str, ...] = ()) -> Iterator[str]:
     """Yield a line for each key with its default and meaning, and those within it further in."""
     for name, field in model.model_fields.items():
-        default = None if name in except_for else field.get_default(call_default_factory=True)
+        if name in except_for:
+            continue
+        default = field.get_default(call_default_factory=True)
         said = f"  # {field.description}" if field.description else ""
         if isinstance(default, BaseModel):
             yield f"{name}:{said}"
             yield from (f"  {line}" for line in _keys(type(default)))
-        elif name not in except_for:
+        else:
             yield f"{name}: {_written(default)}{said}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ LATEST = 253_402_300_800.0
 """Seconds from 1970 to the year 10000, which is out of range."""
 LARGEST = float(np.finfo(np.float32).max)
 """The largest input; what is beyond is infinite in float32."""
+
+DIGITS_LIMIT = 4000
+"""Digits of a whole decimal that are kept: few enough to be written as text again."""
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 """Ticks of a unit of time in a second."""
@@ -51,6 +55,21 @@ def number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def decimal_number(value: Decimal) -> int | float:
+    """Return a decimal as an integer where it is whole, else as the nearest float.
+
+    As floats, labels and identifiers beyond 2^53 would become each other.
+
+    Examples
+    --------
+    >>> decimal_number(Decimal("1.5")), decimal_number(Decimal(2**60 + 1)), decimal_number(Decimal("NaN"))
+    (1.5, 1152921504606846977, nan)
+    """
+    if value.is_finite() and value.adjusted() < DIGITS_LIMIT and value == int(value):
+        return int(value)
+    return float(value) if not value.is_snan() else np.nan
 
 
 def time_seconds(value: object) -> float:

@@ -13,7 +13,7 @@ from streamil.codec.prediction_rows import decode_predictions
 from streamil.errors import BrokerRefused, BrokerUnavailable, CodecError, TopicMismatch
 from streamil.experiment import Experiment
 from streamil.judge import Judge
-from streamil.kafka import TopicReader, describe_topic
+from streamil.kafka import LOOK_MS, TopicReader, describe_topic
 from streamil.log import Event, Tell, nobody
 from streamil.race import Race
 from streamil.report.lines import REJECTS_TOLD
@@ -24,8 +24,6 @@ from streamil.telemetry.server import Server
 from streamil_consumer.consume import opened
 from streamil_consumer.view import View
 
-LOOK_MS = 2_000
-"""How long a look for the topic waits for a broker."""
 POLL_RECORDS = 16
 """Records of an arm taken at a time: with `judge.AHEAD` this bounds what waits."""
 IDLE_MS = 500

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 from streamil.errors import BrokerUnavailable, TopicMissing
 from streamil.experiment import Kafka
-from streamil.kafka import TopicWriter, ensure_topic
+from streamil.kafka import TopicWriter, ensure_topic, record_bytes
 from streamil.log import Event, Tell
 from streamil.state_entries import entries
 
 ROOM = 4 << 20
 """Bytes that may wait: past that whoever fills the outbox waits for the broker."""
+OBJECT_BYTES = 100
+"""What a record takes in memory, beside its bytes."""
 PARTITIONS = 1000
 """More than a topic of ours has."""
 RETRY_SECONDS = 1.0
@@ -33,8 +35,7 @@ class Letter(NamedTuple):
     @property
     def size(self) -> int:
         """About how many bytes it occupies."""
-        return 200 + len(self.value or b"") + len(self.key or b"") + sum(
-            len(name.encode()) + len(value) + 10 for name, value in self.headers.items())
+        return OBJECT_BYTES + record_bytes(self.value, self.headers, self.key)
 
 
 class Outbox:

@@ -15,7 +15,7 @@ from streamil.errors import CodecError
 from streamil.experiment.sources import LabelsTopic, TopicSource
 from streamil.field_path import dotted
 from streamil.samples import Records
-from streamil.values import PER_SECOND, Seconds, date_seconds
+from streamil.values import PER_SECOND, Seconds, date_seconds, decimal_number
 
 Keys = tuple[str, ...]
 DIGITS_BITS = 14_000
@@ -231,9 +231,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Decimal):
-        if value.is_finite() and value.adjusted() < 4000 and value == int(value):
-            return int(value)  # as a float, identifiers beyond 2^53 would become each other
-        return float(value) if not value.is_snan() else np.nan
+        return decimal_number(value)
     if isinstance(value, date):
         return Seconds(date_seconds(value))
     return value

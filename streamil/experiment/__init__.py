@@ -68,7 +68,7 @@ class Experiment(Model):
                     f"two arms are called {name!r}, which is how one size of a list of batch sizes is called"})
         pairs = [(pair.challenger, pair.baseline) for pair in self.comparisons or ()]
         for index, pair in enumerate(self.comparisons or ()):
-            if pair.challenger == pair.baseline or pairs.index(pairs[index]) < index:
+            if pair.challenger == pair.baseline or pairs[index] in pairs[:index]:
                 raise PydanticCustomError("comparison", "{message}", {"place": ("comparisons", index), "message":
                     f"found {pair.challenger!r} against {pair.baseline!r}: each pair of two arms once, since each has "
                     "its share of verdict.alpha; for an arm against itself see verdict.controls"})

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from streamil.kafka.reader import Message, TopicReader, first_messages, last_message, newest_messages
-from streamil.kafka.topics import Topic, describe_topic, ensure_topic, require_unchanged
+from streamil.kafka.topics import LOOK_MS, Topic, describe_topic, ensure_topic, require_unchanged
 from streamil.kafka.writer import TopicWriter, record_bytes
 
 __all__ = [
-    "Message", "Topic", "TopicReader", "TopicWriter", "describe_topic", "ensure_topic", "first_messages",
+    "LOOK_MS", "Message", "Topic", "TopicReader", "TopicWriter", "describe_topic", "ensure_topic", "first_messages",
     "last_message", "newest_messages", "record_bytes", "require_unchanged",
 ]

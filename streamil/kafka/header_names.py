@@ -35,4 +35,3 @@ def read_any_name(batch: type[Any]) -> None:
             return read(self)
 
     batch._read_msg = read_once_more
-

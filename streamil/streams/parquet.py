@@ -18,7 +18,7 @@ from streamil.samples import Records
 from streamil.streams.chunks import CHUNK, take
 from streamil.streams.layout import BadRow, Layout, id_of, label_of, on_bad_row, segment_of, time_of
 from streamil.streams.source import Opened, Skipped, unreadable
-from streamil.values import arrow_values, readable
+from streamil.values import arrow_values, decimal_number, readable
 
 BATCH_BYTES = 8 << 20
 """Unpacked bytes after which a batch of rows ends before it is full; Python's values take several times that."""
@@ -128,8 +128,7 @@ def _values(batch: pa.RecordBatch, name: str, path: Path, *, listed: bool = Fals
     array = batch.column(batch.schema.get_field_index(name))
     if pa.types.is_decimal(array.type):
         if listed:  # labels and identifiers: whole numbers of any size keep their digits
-            return [value if value is None else whole if (whole := int(value)) == value else float(value)
-                    for value in array.to_pylist()]
+            return [None if value is None else decimal_number(value) for value in array.to_pylist()]
         # not by Arrow's cast, which gives the neighbour of the nearest float for one in seven of two decimals
         array = pa.array([None if value is None else float(value) for value in array.to_pylist()], pa.float64())
     if pa.types.is_string_view(array.type):
